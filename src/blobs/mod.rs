@@ -1,0 +1,18 @@
+//! The files of a mailbox on a store: what is there, what must be, what differs.
+//!
+//! A store's files are writable by the user `zimbra`: a link or an odd name in them may be planted. Nothing
+//! here follows a link, and every name that goes back out was parsed to numbers first.
+
+mod checksum;
+mod difference;
+mod index;
+mod listing;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use checksum::{Compared, checksums, compare, unequal};
+pub use difference::{Difference, Expected, difference, names};
+pub use index::{IndexList, copy_index, index_difference, index_lists};
+pub use listing::{File, Listing};
+pub use tree::{Space, Tree};

@@ -1,0 +1,413 @@
+//! The one door that every effect, and every look at the outside world, goes through.
+//!
+//! Dry run, undo, progress, timing, logging and cancellation are written here once, so an operation knows
+//! only what it does, what it would do, and what would undo it.
+
+mod again;
+mod failpoint;
+mod operation;
+mod part;
+mod undo;
+
+pub use operation::{Effect, Kept, Operation, Watch};
+pub use part::Part;
+pub use undo::{Rollback, Undo};
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use failpoint::Passing;
+
+use crate::cancel::{Cancel, Deferral};
+use crate::error::{Context, Error, Kind, Result};
+use crate::journal::{Arrival, RunJournal, Switched};
+use crate::report::{Event, PlanEntry, SharedReporter};
+
+/// Code of an error after which it is not known whether the peer acted.
+pub const AMBIGUOUS: &str = "ambiguous";
+
+/// Whether effects are carried out or only written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Effects happen.
+    Live,
+    /// Looks happen, effects become plan entries.
+    Dry,
+}
+
+/// The gate of one run.
+pub struct Gate {
+    mode: Mode,
+    cancel: Cancel,
+    reporter: SharedReporter,
+    subject: Mutex<Option<String>>,
+    next: AtomicU64,
+    plan: Mutex<Vec<PlanEntry>>,
+    undo: Mutex<Vec<Undo>>,
+    steps: Mutex<Vec<String>>,
+    switched: AtomicBool,
+    /// The parts of the run that can be undone by themselves.
+    parts: Mutex<Vec<part::Open>>,
+    /// Keeps a request to stop waiting once the run is past its switch.
+    deferral: Mutex<Option<Deferral>>,
+    /// How many sections are under way in which operations come in no order.
+    unordered: AtomicU64,
+    journal: Option<RunJournal>,
+    guard: Option<Box<Guard>>,
+    /// How long copies are done again whose connections broke.
+    patience: Duration,
+    /// Whether the user waits.
+    hurried: AtomicBool,
+}
+
+/// Looks, right before each effect, that the run may still have one.
+pub type Guard = dyn Fn() -> Result<()> + Send + Sync;
+
+impl Gate {
+    /// A gate for one run.
+    pub fn new(mode: Mode, cancel: Cancel, reporter: SharedReporter) -> Self {
+        Self {
+            mode,
+            cancel: cancel.with_own_budget(),
+            reporter,
+            subject: Mutex::default(),
+            next: AtomicU64::new(0),
+            plan: Mutex::default(),
+            undo: Mutex::default(),
+            steps: Mutex::default(),
+            switched: AtomicBool::new(false),
+            parts: Mutex::default(),
+            deferral: Mutex::default(),
+            unordered: AtomicU64::new(0),
+            journal: None,
+            guard: None,
+            patience: Duration::ZERO,
+            hurried: AtomicBool::new(false),
+        }
+    }
+
+    /// Asks `guard` before each effect.
+    pub fn guarded(mut self, guard: impl Fn() -> Result<()> + Send + Sync + 'static) -> Self {
+        self.guard = Some(Box::new(guard));
+        self
+    }
+
+    /// Fails when the run may have no effect any more.
+    pub fn check_guard(&self) -> Result<()> {
+        let guarded = self.guard.as_ref().map_or(Ok(()), |guard| guard());
+        // A Ctrl-C may reach the children first that connections go through.
+        guarded.or_else(|error| if error.is_lost() { Err(error) } else { self.cancel.check().and(Err(error)) })
+    }
+
+    /// Keeps what happens in `journal`; what it has of the run already is not done again.
+    pub fn with_journal(mut self, journal: RunJournal) -> Result<Self> {
+        self.undo = Mutex::new(journal.undo_stack()?);
+        // Whatever fails before the switch comes by again: a run that may have switched undoes nothing.
+        self.switched = AtomicBool::new(journal.switched()? != Switched::No);
+        self.journal = Some(journal);
+        Ok(self)
+    }
+
+    /// The run's journal, if it has one.
+    pub fn journal(&self) -> Option<&RunJournal> {
+        self.journal.as_ref()
+    }
+
+    /// Runs `body`, in which operations may come in any order.
+    pub fn unordered<T>(&self, body: impl FnOnce() -> T) -> T {
+        self.unordered.fetch_add(1, Ordering::SeqCst);
+        let result = body();
+        self.unordered.fetch_sub(1, Ordering::SeqCst);
+        if let Some(journal) = &self.journal {
+            journal.section_ended();
+        }
+        result
+    }
+
+    /// Whether this run only plans.
+    pub fn is_dry(&self) -> bool {
+        self.mode == Mode::Dry
+    }
+
+    /// The run's stop flag.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// Where the run's events go.
+    pub fn reporter(&self) -> &SharedReporter {
+        &self.reporter
+    }
+
+    /// Lets an operation through: carries it out, or in a dry run writes it down, or gives back what came of it
+    /// before the run was taken up again.
+    ///
+    /// Fails with [`Kind::Cancelled`] before anything happens when the run was asked to stop, and with the
+    /// operation's own error otherwise.
+    pub fn pass<O: Operation>(&self, operation: &O) -> Result<O::Output> {
+        self.cancel.check()?;
+        if operation.is_pivot() && self.mode == Mode::Live {
+            self.close_parts()?;
+        }
+        match (self.mode, operation.effect(), &self.journal) {
+            (Mode::Dry, Effect::Change, _) => self.plan(operation),
+            (Mode::Dry, Effect::Look, _) => self.carry_out(operation),
+            (Mode::Live, _, None) => {
+                self.keep_undo(operation)?;
+                self.carry_out(operation)
+            }
+            (Mode::Live, _, Some(journal)) => self.journaled(journal, operation),
+        }
+    }
+
+    fn journaled<O: Operation>(&self, journal: &RunJournal, operation: &O) -> Result<O::Output> {
+        let (name, what) = (operation.name(), operation.describe());
+        let strict = self.unordered.load(Ordering::SeqCst) == 0;
+        // What had to be known to be begun must be known to be done, too, before anything builds on it.
+        let (number, durable) = match journal.arrive(name, &what, strict)? {
+            Arrival::Done(value) if self.keeps(operation) => {
+                self.note_pivot(operation, Switched::Yes)?;
+                return serde_json::from_value(value)
+                    .context(Kind::Data, || format!("{name} {what}: what the journal has of it"));
+            }
+            Arrival::Failed(error) => return Err(Error::from_json(&error)),
+            Arrival::Done(_) => return self.carry_out(operation),
+            Arrival::Begun(number) => {
+                if let Some(output) = operation.observe()? {
+                    self.note_pivot(operation, Switched::Yes)?;
+                    return self.kept(journal, number, operation, output, true);
+                }
+                if operation.is_pivot() {
+                    journal.note_switched(Switched::Maybe)?;
+                }
+                (number, true)
+            }
+            Arrival::New(number) => {
+                let undo = self.keep_undo(operation)?;
+                let durable = undo.is_some() || operation.is_pivot();
+                journal.begun(number, name, &what, undo.as_ref(), durable)?;
+                if operation.is_pivot() {
+                    journal.note_switched(Switched::Maybe)?;
+                }
+                (number, durable)
+            }
+        };
+        match self.carry_out(operation) {
+            Ok(output) => self.kept(journal, number, operation, output, durable),
+            Err(error) => {
+                journal.failed(number, &error.to_json());
+                Err(error)
+            }
+        }
+    }
+
+    fn kept<O: Operation>(
+        &self,
+        journal: &RunJournal,
+        number: i64,
+        operation: &O,
+        output: O::Output,
+        durable: bool,
+    ) -> Result<O::Output> {
+        let what = || format!("{}: keeping what came of it", operation.name());
+        let value = serde_json::to_value(&output).context(Kind::Io, what)?;
+        journal.done(number, &value, durable)?;
+        Ok(output)
+    }
+
+    /// Written down before the action, so that an action whose end is unknown is undone too.
+    fn keep_undo<O: Operation>(&self, operation: &O) -> Result<Option<Undo>> {
+        // After the switch there is no way back, so nothing is kept for it.
+        if self.has_switched() || operation.effect() == Effect::Look {
+            return Ok(None);
+        }
+        let undo = operation.undo()?;
+        lock(&self.undo).extend(undo.clone());
+        Ok(undo)
+    }
+
+    fn keeps<O: Operation>(&self, operation: &O) -> bool {
+        match operation.kept() {
+            Kept::Always => true,
+            Kept::UntilSwitch => self.has_switched(),
+            Kept::Never => false,
+        }
+    }
+
+    /// From the switch on a run only goes forward: what was done is part of the new home. Where nobody knows whether
+    /// it happened, nothing is undone before somebody has looked.
+    fn note_pivot<O: Operation>(&self, operation: &O, switched: Switched) -> Result<()> {
+        if !operation.is_pivot() {
+            return Ok(());
+        }
+        self.switched.store(switched != Switched::No, Ordering::SeqCst);
+        if switched == Switched::Yes {
+            lock(&self.deferral).get_or_insert_with(|| self.cancel.defer());
+            lock(&self.undo).clear();
+        }
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.note_switched(switched))
+    }
+
+    fn plan<O: Operation>(&self, operation: &O) -> Result<O::Output> {
+        let output = operation.pretend()?;
+        let (operation, what, details) = (operation.name(), operation.describe(), operation.details()?);
+        let step = lock(&self.steps).last().cloned();
+        let entry = self.write_down(PlanEntry { number: 0, operation, what, details, step });
+        self.emit(&Event::Planned(entry));
+        Ok(output)
+    }
+
+    /// Gives an entry its place in the plan.
+    fn write_down(&self, entry: PlanEntry) -> PlanEntry {
+        let mut plan = lock(&self.plan);
+        let entry = PlanEntry { number: plan.len() as u64 + 1, ..entry };
+        plan.push(entry.clone());
+        entry
+    }
+
+    /// Takes over what a run that this one started has written down; its steps carry `subject` too.
+    pub fn absorb(&self, plan: &[PlanEntry], subject: Option<&str>) {
+        for entry in plan {
+            let step: Vec<&str> = [subject, entry.step.as_deref()].into_iter().flatten().collect();
+            let step = (!step.is_empty()).then(|| step.join(": "));
+            self.write_down(PlanEntry { step, ..entry.clone() });
+        }
+    }
+
+    fn carry_out<O: Operation>(&self, operation: &O) -> Result<O::Output> {
+        let id = self.next.fetch_add(1, Ordering::SeqCst) + 1;
+        let name = operation.name();
+        log::debug!("{name}: {}", operation.describe());
+        self.emit(&Event::Started { id, operation: name, what: operation.describe() });
+        let started = Instant::now();
+        let allowed = || if operation.is_guarded() { self.check_guard() } else { Ok(()) };
+        // As late as can be: a process may have stood still for hours.
+        let apply = || allowed().and_then(|()| operation.apply(&Watch::new(self, id)));
+        let result = failpoint::reached(Passing::Operation(id, name), false)
+            .and_then(|()| if operation.is_repeatable() { self.again(apply) } else { apply() })
+            .and_then(|output| failpoint::reached(Passing::Operation(id, name), true).map(|()| output));
+        let seconds = started.elapsed().as_secs_f64();
+        match &result {
+            Ok(output) => {
+                self.emit(&Event::Done { id, operation: name, result: operation.outcome(output), seconds });
+            }
+            Err(error) => self.emit(&Event::Failed { id, operation: name, error: error.to_string() }),
+        }
+        // An answer lost after the request was sent may hide a switch that happened; treating it as one that
+        // did not would roll back under a mailbox that is already in use.
+        let switched = match &result {
+            Ok(_) => Switched::Yes,
+            Err(error) if error.peer_code() == Some(AMBIGUOUS) => Switched::Maybe,
+            Err(_) => Switched::No,
+        };
+        self.note_pivot(operation, switched)?;
+        result
+    }
+
+    /// Reports an event of this run.
+    pub fn emit(&self, event: &Event) {
+        self.reporter.event(lock(&self.subject).as_deref(), event);
+    }
+
+    /// Names the account that the run is about, for its events from now on.
+    pub fn set_subject(&self, subject: &str) {
+        *lock(&self.subject) = Some(subject.to_owned());
+    }
+
+    /// Runs `body` as the step `name`; its operations carry the name in plans.
+    pub fn step<T, E>(&self, name: &str, body: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        lock(&self.steps).push(name.to_owned());
+        self.emit(&Event::StepStarted { name: name.to_owned() });
+        let started = Instant::now();
+        let result = body();
+        lock(&self.steps).pop();
+        if result.is_ok() {
+            self.emit(&Event::StepDone { name: name.to_owned(), seconds: started.elapsed().as_secs_f64() });
+        }
+        result
+    }
+
+    /// Whether there is something to undo that `which` is true of.
+    pub fn has_to_undo(&self, which: impl Fn(&Undo) -> bool) -> bool {
+        lock(&self.undo).iter().any(which)
+    }
+
+    /// What a dry run has written down so far.
+    pub fn planned(&self) -> Vec<PlanEntry> {
+        lock(&self.plan).clone()
+    }
+
+    /// Whether the run has passed its switch, or may have.
+    pub fn has_switched(&self) -> bool {
+        self.switched.load(Ordering::SeqCst)
+    }
+
+    /// Undoes what was done, newest first, going on past what cannot be undone.
+    ///
+    /// An undo that has been carried out is forgotten, so that calling this again tries only the rest.
+    pub fn roll_back(&self, perform: impl Fn(&Undo) -> Result<()>) -> Rollback {
+        self.roll_back_from(0, |_| true, perform)
+    }
+
+    /// The same for some of what was done; the rest can still be undone later.
+    pub fn roll_back_only(&self, which: impl Fn(&Undo) -> bool, perform: impl Fn(&Undo) -> Result<()>) -> Rollback {
+        self.roll_back_from(0, which, perform)
+    }
+
+    /// The same for what was done after there were `mark` effects to undo.
+    fn roll_back_from(
+        &self,
+        mark: usize,
+        which: impl Fn(&Undo) -> bool,
+        perform: impl Fn(&Undo) -> Result<()>,
+    ) -> Rollback {
+        let stack = {
+            let mut all = lock(&self.undo);
+            let mark = mark.min(all.len());
+            all.split_off(mark)
+        };
+        let mut rollback = Rollback::default();
+        let mut left = Vec::new();
+        for (undo, number) in stack.into_iter().rev().zip(1..) {
+            if !which(&undo) {
+                left.push(undo);
+                continue;
+            }
+            let result = self
+                .cancel
+                .patient()
+                .check()
+                .and_then(|()| failpoint::reached(Passing::Undo(number), false))
+                .and_then(|()| perform(&undo))
+                .and_then(|()| failpoint::reached(Passing::Undo(number), true));
+            let error = result.as_ref().err().map(ToString::to_string);
+            self.emit(&Event::Undone { what: undo.what.clone(), error: error.clone() });
+            match result {
+                Ok(()) => {
+                    if let Some(journal) = &self.journal
+                        && let Err(error) = journal.undone(&undo.what)
+                    {
+                        log::warn!("{error}; it would only be undone once more");
+                    }
+                    rollback.undone.push(undo.what);
+                }
+                Err(e) => {
+                    rollback.failed.push((undo.what.clone(), e));
+                    left.push(undo);
+                }
+            }
+        }
+        left.reverse();
+        lock(&self.undo).append(&mut left);
+        rollback
+    }
+}
+
+/// A lock that outlives a panic in another thread: the guarded values are plain data, valid at any time.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

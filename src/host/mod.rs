@@ -1,0 +1,365 @@
+//! The host of scripts: compiles and checks them whole, runs them, and says how a run ended.
+
+mod check;
+mod diagnostic;
+mod engine;
+mod outcome;
+mod reconcile;
+mod reference;
+mod resolver;
+mod reversal;
+mod script;
+mod shipped;
+mod spelling;
+
+pub use crate::api::Location;
+pub use diagnostic::Diagnostic;
+pub use outcome::{Failure, Outcome};
+pub use reconcile::Reconciled;
+pub use reversal::REVERSE;
+pub use script::{OptionType, Script, ScriptOption, arguments, flag};
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use resolver::Library;
+use rhai::{AST, Dynamic, Engine, Map, Scope};
+
+use crate::cancel::Cancel;
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::gate::{Gate, Mode};
+use crate::journal::{Journal, Pinned, Record, RunJournal, Switched};
+use crate::report::{SharedReporter, Silent};
+use crate::run::{Asker, Nested, Run};
+use crate::site::Site;
+
+/// Runs scripts on a Zimbra site.
+///
+/// Cheap to clone; clones share the configuration and the stop flag.
+#[derive(Clone)]
+pub struct Host {
+    config: Arc<Config>,
+    reporter: SharedReporter,
+    cancel: Cancel,
+    stdlib: Option<PathBuf>,
+    extensions: Vec<engine::Extension>,
+    asker: Option<Asker>,
+    journal: Option<PathBuf>,
+    pinned: BTreeMap<String, (String, String)>,
+}
+
+/// A script that was compiled and checked, and what it says of itself.
+pub struct Checked {
+    /// The script.
+    pub script: Script,
+    /// The options it declares, in its order.
+    pub options: Vec<ScriptOption>,
+    /// What its `//!` lines say: paragraphs, with an empty line between them.
+    pub about: String,
+    /// The modules it imports: name, where from, text.
+    modules: BTreeMap<String, (String, String)>,
+    ast: AST,
+}
+
+impl Host {
+    /// A host for the site that `config` describes; it connects to nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config: Arc::new(config),
+            reporter: Arc::new(Silent),
+            cancel: Cancel::default(),
+            stdlib: None,
+            extensions: Vec::new(),
+            asker: None,
+            journal: None,
+            pinned: BTreeMap::new(),
+        }
+    }
+
+    /// Sends the events of all runs to `reporter`.
+    pub fn reporter(mut self, reporter: SharedReporter) -> Self {
+        self.reporter = reporter;
+        self
+    }
+
+    /// Uses `cancel` as the stop flag of all runs.
+    pub fn cancel(mut self, cancel: Cancel) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
+    /// Keeps what live runs do in the journal at `directory`, so that one that died can be taken up again.
+    pub fn journal(mut self, directory: PathBuf) -> Self {
+        self.journal = Some(directory);
+        self
+    }
+
+    /// Lets modules in `directory` win over those of the standard library.
+    pub fn stdlib(mut self, directory: Option<PathBuf>) -> Self {
+        self.stdlib = directory;
+        self
+    }
+
+    /// Lets scripts ask the operator.
+    pub fn asker(mut self, asker: Asker) -> Self {
+        self.asker = Some(asker);
+        self
+    }
+
+    /// Adds an embedder's own functions and modules to every engine.
+    pub fn extend(mut self, with: impl Fn(&mut Engine) + Send + Sync + 'static) -> Self {
+        self.extensions.push(Arc::new(with));
+        self
+    }
+
+    /// The names of the scripts that are part of the program.
+    pub fn shipped_scripts() -> Vec<&'static str> {
+        shipped::script_names()
+    }
+
+    /// The reference of everything that scripts can call, as Markdown, made from the functions' own docs.
+    pub fn reference(&self) -> String {
+        reference::markdown(&engine::compiler(self.library(None), &self.extensions))
+    }
+
+    /// Compiles a script and all it imports, and checks every call in them. Nothing of it is run.
+    ///
+    /// Fails with [`Kind::Usage`]; the message shows each fault with its line.
+    pub fn check(&self, script: &Script) -> Result<Checked> {
+        let folder = script.path.as_ref().and_then(|p| p.parent()).map(ToOwned::to_owned);
+        let library = self.library(folder.clone());
+        let engine = engine::compiler(self.library(folder), &self.extensions);
+        let ast = compile(&engine, script).map_err(crate::error::Error::from)?;
+        let (found, modules) = check_all(&engine, &library, script, &ast);
+        if !found.is_empty() {
+            return Err(found.into());
+        }
+        Ok(Checked {
+            options: script::declared(script, &ast)?,
+            script: script.clone(),
+            about: about(&ast),
+            modules,
+            ast,
+        })
+    }
+
+    /// Runs a checked script with `options` as typed, and gives back how it ended, a failure included.
+    ///
+    /// Fails only where nothing was begun: with [`Kind::Usage`] for wrong options
+    /// and [`Kind::Config`] for a site that is not described well enough.
+    pub fn run(&self, checked: &Checked, options: &BTreeMap<String, String>, mode: Mode) -> Result<Outcome> {
+        let args = arguments(&checked.options, options)?;
+        let site = Arc::new(Site::new(self.config.clone(), self.cancel.clone())?);
+        let begun = Begun { args, options: options.clone(), mode, reporter: self.reporter.clone(), again: None };
+        self.run_on(site, checked, begun)
+    }
+
+    /// Takes a run up again that died, or that waits for something to be put right: its pinned script runs from the
+    /// top, and what was done gives what it gave.
+    ///
+    /// Fails with [`Kind::NotFound`], [`Kind::Held`] while it is at work, [`Kind::Usage`] when it has ended, and
+    /// [`Kind::Refused`] when part of it was undone.
+    pub fn resume(&self, run: &str) -> Result<Outcome> {
+        let journal = self.open_journal()?;
+        let record = journal.record(run)?;
+        if record.state.is_over() {
+            return Err(Error::new(Kind::Usage, format!("run {run}: has ended: {}", record.state.word())));
+        }
+        if journal.is_undone_in_part(run)? {
+            let message = format!("run {run}: was undone in part, so it cannot go on where it stopped");
+            return Err(
+                Error::new(Kind::Refused, message).hint(format!("zlm rollback {run}, then start the script anew"))
+            );
+        }
+        let subject = record.subject.clone();
+        let Pinned { script, text, modules, options } = record.pinned.clone();
+        let host = Self { pinned: modules, ..self.clone() };
+        let checked = host.check(&Script::from_text(script, text))?;
+        let args = arguments(&checked.options, &options)?;
+        let site = Arc::new(Site::new(self.config.clone(), self.cancel.clone())?);
+        let again = Some((taken_up(&site, &journal, run, subject)?, record));
+        let begun = Begun { args, options, mode: Mode::Live, reporter: self.reporter.clone(), again };
+        host.run_on(site, &checked, begun)
+    }
+
+    /// Undoes a run that died or was left, newest effect first.
+    ///
+    /// Fails as [`Host::resume`] does, and with [`Kind::Refused`] when the mailbox has
+    /// its new home: then a run only goes forward.
+    pub fn roll_back(&self, run: &str) -> Result<Outcome> {
+        let journal = self.open_journal()?;
+        let record = journal.record(run)?;
+        if record.state.is_over() {
+            return Err(Error::new(Kind::Usage, format!("run {run}: has ended: {}", record.state.word())));
+        }
+        let cancel = self.cancel.patient();
+        let site = Arc::new(Site::new(self.config.clone(), cancel.clone())?);
+        let journal = taken_up(&site, &journal, run, record.subject.clone())?;
+        let gate = Gate::new(Mode::Live, cancel, self.reporter.clone()).with_journal(journal)?;
+        let run = Arc::new(Run::new(gate, site, run.to_owned(), self.asker.clone()));
+        outcome::roll_back(&run, &record)
+    }
+
+    /// This host's journal. Fails with [`Kind::Usage`] where it keeps none.
+    pub fn open_journal(&self) -> Result<Journal> {
+        match &self.journal {
+            Some(directory) => Journal::open(directory),
+            None => Err(Error::new(Kind::Usage, "journal: this host keeps none")),
+        }
+    }
+
+    fn run_on(&self, site: Arc<Site>, checked: &Checked, begun: Begun) -> Result<Outcome> {
+        let started = std::time::Instant::now();
+        let mut gate = Gate::new(begun.mode, self.cancel.clone(), begun.reporter).patient(self.config.patience());
+        let id = begun.again.as_ref().map_or_else(run_id, |(journal, _)| journal.run().to_owned());
+        let (again, record) = begun.again.unzip();
+        let journal = match (again, begun.mode, &self.journal) {
+            (Some(journal), _, _) => Some(journal),
+            (None, Mode::Live, Some(_)) => {
+                let Script { name, text, .. } = checked.script.clone();
+                let pinned = Pinned { script: name, text, modules: checked.modules.clone(), options: begun.options };
+                Some(self.open_journal()?.begin(&id, &pinned)?)
+            }
+            _ => None,
+        };
+        if let Some(journal) = journal {
+            gate = gate.with_journal(journal)?;
+        }
+        let run = Arc::new(Run::new(gate, site, id, self.asker.clone()));
+        run.set_nested(Arc::new(Nesting { host: self.clone(), folder: checked.script.path.clone() }));
+        if let Some(record) = record {
+            match outcome::take_up(&run, &record, false) {
+                Ok(true) => {}
+                Ok(false) => return outcome::had_ended(&run, &record, started),
+                Err(error) => return outcome::not_taken_up(&run, &record, started, error),
+            }
+        }
+        let mut engine = engine::compiler(self.library(None), &self.extensions);
+        engine::attach(&mut engine, &run);
+        let mut scope = scope(begun.args);
+        let result = engine.eval_ast_with_scope::<Dynamic>(&mut scope, &checked.ast);
+        Ok(outcome::settle(&run, started, result))
+    }
+
+    fn library(&self, folder: Option<PathBuf>) -> Library {
+        Library::new(self.stdlib.clone(), folder, self.pinned.clone())
+    }
+}
+
+/// Takes a run up. One that died when it was about to switch, and whose mailbox the directory has where it was, has not:
+/// it can be undone as ever.
+fn taken_up(site: &Site, journal: &Journal, run: &str, subject: Option<serde_json::Value>) -> Result<RunJournal> {
+    let journal = journal.take_up(run)?;
+    if journal.switched()? == Switched::Maybe && outcome::is_at_source(site, subject) {
+        journal.note_switched(Switched::No)?;
+    }
+    Ok(journal)
+}
+
+/// What a run begins with.
+struct Begun {
+    args: Map,
+    options: BTreeMap<String, String>,
+    mode: Mode,
+    reporter: SharedReporter,
+    /// The journal of a run that is taken up again, and what it has of it.
+    again: Option<(RunJournal, Record)>,
+}
+
+/// Starts scripts for scripts.
+struct Nesting {
+    host: Host,
+    folder: Option<PathBuf>,
+}
+
+impl Nested for Nesting {
+    fn run_script(
+        &self,
+        parent: &Run,
+        path: &str,
+        options: &BTreeMap<String, String>,
+        log: Option<&str>,
+    ) -> Result<serde_json::Value> {
+        let beside = self.folder.as_ref().and_then(|f| f.parent()).map(|f| f.join(path)).filter(|p| p.exists());
+        let script = Script::load(&beside.unwrap_or_else(|| PathBuf::from(path)))?;
+        let checked = self.host.check(&script)?;
+        let args = arguments(&checked.options, options)?;
+        let mode = if parent.gate.is_dry() { Mode::Dry } else { Mode::Live };
+        let reporter = match log {
+            // A dry run leaves the disk as it was.
+            Some(_) if mode == Mode::Dry => parent.gate.reporter().clone(),
+            Some(file) => crate::logfile::tee(parent.gate.reporter().clone(), file)?,
+            None => parent.gate.reporter().clone(),
+        };
+        let begun = Begun { args, options: options.clone(), mode, reporter, again: None };
+        let outcome = self.host.run_on(parent.site.clone(), &checked, begun)?;
+        parent.gate.absorb(&outcome.plan, outcome.subject.as_ref().map(|subject| subject.email.as_str()));
+        Ok(serde_json::to_value(outcome.summary()).unwrap_or_default())
+    }
+}
+
+fn scope(args: Map) -> Scope<'static> {
+    // A variable, not a constant: the optimizer would fold what a constant holds into the script.
+    let mut scope = Scope::new();
+    scope.push("args", args);
+    scope
+}
+
+/// The `//!` lines of a script, a line a paragraph: whoever shows them knows how wide lines may be.
+fn about(ast: &AST) -> String {
+    let lines: Vec<&str> = ast.doc().lines().map(|l| l.trim_start_matches("//!").trim()).collect();
+    lines.split(|line| line.is_empty()).map(|paragraph| paragraph.join(" ")).collect::<Vec<_>>().join("\n\n")
+}
+
+fn compile(engine: &Engine, script: &Script) -> Result<AST, Vec<Diagnostic>> {
+    let scope = scope(Map::new());
+    // Twice: the first says best where the text is wrong, the second draws the modules in.
+    engine.compile_with_scope(&scope, &script.text).map_err(|e| vec![Diagnostic::from_parse(script, &e)])?;
+    let mut ast = engine
+        .compile_into_self_contained(&scope, &script.text)
+        .map_err(|e| vec![Diagnostic::from_resolving(script, &e)])?;
+    ast.set_source(script.name.as_str());
+    Ok(ast)
+}
+
+/// What is wrong in a script and its modules, and the modules' places and texts.
+fn check_all(
+    engine: &Engine,
+    library: &Library,
+    script: &Script,
+    ast: &AST,
+) -> (Vec<Diagnostic>, BTreeMap<String, (String, String)>) {
+    let mut modules = BTreeMap::new();
+    let mut left: Vec<String> = check::imports(ast).into_iter().map(|(path, _)| path).collect();
+    while let Some(path) = left.pop() {
+        if modules.contains_key(&path) {
+            continue;
+        }
+        if let Some(Ok(module)) = engine.module_resolver().resolve_ast(engine, None, &path, rhai::Position::NONE) {
+            left.extend(check::imports(&module).into_iter().map(|(path, _)| path));
+            modules.insert(path, module);
+        }
+    }
+    let source = check::Source { name: &script.name, text: &script.text, ast };
+    let mut found = check::calls(engine, &source, &modules);
+    let texts: BTreeMap<_, _> = modules.keys().filter_map(|path| Some((path.clone(), library.text(path)?))).collect();
+    for (path, module) in &modules {
+        let (name, text) = texts.get(path).map_or(("module", ""), |(name, text)| (name, text));
+        let source = check::Source { name, text, ast: module };
+        found.extend(check::calls(engine, &source, &modules));
+        let others = modules.iter().filter(|(other, _)| *other != path).map(|(_, module)| module);
+        found.extend(check::clashes(&source, &others.chain([ast]).collect::<Vec<_>>()));
+    }
+    (found, texts)
+}
+
+/// A word that tells one run from another: the time and the process.
+fn run_id() -> String {
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis());
+    format!("{:x}-{:x}", seconds, std::process::id())
+}
+
+#[cfg(test)]
+mod tests;

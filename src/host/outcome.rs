@@ -1,0 +1,435 @@
+//! How a run ended: what it gave back or why it failed, what was undone, and where the mailbox is now.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rhai::{Dynamic, EvalAltResult, Map, Position};
+use serde::Serialize;
+
+use super::diagnostic::without_position;
+use crate::api::{Fault, Location};
+use crate::error::{Context, Error, Kind, Result};
+use crate::gate::Rollback;
+use crate::journal::{self, Record, Switched};
+use crate::ops;
+use crate::report::PlanEntry;
+use crate::run::{Run, Subject};
+use crate::site::Site;
+
+pub use crate::ops::state::State;
+
+/// Why a run failed, and what became of the mailbox.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: Arc<Error>,
+    /// Where in the script.
+    pub at: Option<Location>,
+    /// What was undone, in that order.
+    pub undone: Vec<String>,
+    /// What could not be undone, and why.
+    pub not_undone: Vec<(String, Error)>,
+    /// Where the mailbox is now; none when the run was about none, or nobody can tell.
+    pub state: Option<State>,
+}
+
+impl Failure {
+    /// A failure of which no more is known than its error.
+    fn new(error: impl Into<Arc<Error>>) -> Self {
+        Self { error: error.into(), at: None, undone: Vec::new(), not_undone: Vec::new(), state: None }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The run's name, as in placeholders and logs.
+    pub run: String,
+    /// What it was about.
+    pub subject: Option<Subject>,
+    /// Whether the mailbox has its new home.
+    pub switched: bool,
+    /// What the script gave back.
+    pub value: serde_json::Value,
+    /// What a dry run would have done.
+    pub plan: Vec<PlanEntry>,
+    /// Seconds that the account was frozen.
+    pub frozen_seconds: f64,
+    /// Seconds in all.
+    pub seconds: f64,
+    /// Whether the run is in a journal, so that it can be taken up again.
+    pub journaled: bool,
+    /// Whether it was undone because somebody asked for that.
+    pub rolled_back: bool,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+/// An outcome as plain data, for scripts and for JSON.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    run: String,
+    ok: bool,
+    code: u8,
+    email: Option<String>,
+    switched: bool,
+    frozen_s: f64,
+    seconds: f64,
+    kind: Option<&'static str>,
+    message: Option<String>,
+    hint: Option<String>,
+    at: Option<Location>,
+    state: Option<String>,
+    next: Option<String>,
+    undone: Vec<String>,
+    not_undone: Vec<String>,
+    value: serde_json::Value,
+    plan: Vec<PlanEntry>,
+}
+
+impl Outcome {
+    /// The process's exit status:
+    ///
+    /// | status | meaning |
+    /// |---|---|
+    /// | 0 | done |
+    /// | 1 | failed; everything was undone |
+    /// | 2 | a wrong option, script or configuration; nothing was begun |
+    /// | 3 | refused by preflight; nothing was changed |
+    /// | 4 | an operator must finish: the message says what and how |
+    /// | 5 | held by another run |
+    /// | 6 | some of a batch failed |
+    /// | 130 | stopped on request; everything was undone |
+    pub fn exit_code(&self) -> u8 {
+        let Some(failure) = &self.failure else { return 0 };
+        if failure.error.is_lost() {
+            return 5;
+        }
+        if self.switched || !failure.not_undone.is_empty() {
+            return 4;
+        }
+        if self.rolled_back {
+            return 0;
+        }
+        // A refusal that comes late is a failure like any other: something had been begun.
+        let begun = !failure.undone.is_empty();
+        match failure.error.kind() {
+            Kind::Usage | Kind::Config if !begun => 2,
+            Kind::Refused if !begun => 3,
+            Kind::Held => 5,
+            Kind::Partial => 6,
+            Kind::Cancelled => 130,
+            _ => 1,
+        }
+    }
+
+    /// The one command to run next, where there is one.
+    pub fn next_command(&self) -> Option<String> {
+        let failure = self.failure.as_ref()?;
+        if failure.error.is_lost() {
+            return None;
+        }
+        let Subject { email, status, dest, .. } = self.subject.as_ref()?;
+        let run = &self.run;
+        match (self.switched, failure.not_undone.is_empty(), self.journaled) {
+            (true, _, true) => Some(format!("zlm resume {run}")),
+            (true, _, false) => Some(format!("zlm run scripts/finish.rhai --email {email} --status {status}")),
+            (false, false, true) => Some(format!("zlm rollback {run}")),
+            (false, false, false) => {
+                Some(format!("zlm run scripts/undo.rhai --email {email} --dest {dest} --status {status}"))
+            }
+            (false, true, _) => None,
+        }
+    }
+
+    /// The outcome as plain data.
+    pub fn summary(&self) -> Summary {
+        let failure = self.failure.as_ref();
+        Summary {
+            run: self.run.clone(),
+            ok: self.exit_code() == 0,
+            code: self.exit_code(),
+            email: self.subject.as_ref().map(|s| s.email.clone()),
+            switched: self.switched,
+            frozen_s: self.frozen_seconds,
+            seconds: self.seconds,
+            kind: failure.map(|f| f.error.kind().word()),
+            message: failure.map(|f| f.error.to_string()),
+            hint: failure.and_then(|f| f.error.advice().map(str::to_owned)),
+            at: failure.and_then(|f| f.at.clone()),
+            state: failure.and_then(|f| f.state.as_ref().map(ToString::to_string)),
+            next: self.next_command(),
+            undone: failure.map(|f| f.undone.clone()).unwrap_or_default(),
+            not_undone: failure
+                .map(|f| f.not_undone.iter().map(|(what, why)| format!("{what}: {why}")).collect())
+                .unwrap_or_default(),
+            value: self.value.clone(),
+            plan: self.plan.clone(),
+        }
+    }
+}
+
+/// Undoes a run that is not at work any more.
+///
+/// Fails with [`Kind::Refused`] when the mailbox has its new home, as the journal or the directory says.
+pub(super) fn roll_back(run: &Arc<Run>, record: &Record) -> Result<Outcome> {
+    let started = Instant::now();
+    if let Some(subject) = subject_of(record)? {
+        let now = ops::state::look(&run.site, &subject)?;
+        if record.switched == Switched::Yes || now.store.as_deref() == Some(&subject.dest) {
+            return Err(Error::new(
+                Kind::Refused,
+                format!("run {}: {now}: the move has switched and only goes forward", run.id),
+            )
+            .hint(format!("zlm resume {}", run.id)));
+        }
+    }
+    if !take_up(run, record, true)? {
+        return had_ended(run, record, started).map(|outcome| Outcome { rolled_back: true, ..outcome });
+    }
+    let error = Error::new(Kind::Cancelled, format!("run {}: rolled back", run.id));
+    let mut failure = Failure::new(error);
+    undo(run, &run.site, &mut failure);
+    failure.state = run.subject().and_then(|subject| ops::state::look(&run.site, &subject).ok());
+    let ended = ending(run, &failure);
+    end(run, ended, None);
+    Ok(Outcome { rolled_back: true, ..outcome(run, started, serde_json::Value::Null, Some(failure)) })
+}
+
+/// Whether the directory says that the mailbox is where it was before the run. What cannot be told is not so.
+pub(super) fn is_at_source(site: &Site, subject: Option<serde_json::Value>) -> bool {
+    let subject: Option<Subject> = subject.and_then(|value| serde_json::from_value(value).ok());
+    let now = subject.as_ref().and_then(|subject| ops::state::look(site, subject).ok());
+    now.zip(subject).is_some_and(|(now, subject)| now.store.as_deref() == Some(&subject.source))
+}
+
+fn subject_of(record: &Record) -> Result<Option<Subject>> {
+    let subject = record.subject.clone().map(serde_json::from_value).transpose();
+    subject.context(Kind::Data, || format!("run {}: what it is about", record.run))
+}
+
+/// Takes up a run that is not at work any more: first of all the claims that it had. Gives whether it is still to be
+/// ended.
+///
+/// # Errors
+/// One that [`Error::is_lost`] when another run claims its account; its record then says so.
+pub(super) fn take_up(run: &Arc<Run>, record: &Record, is_undone: bool) -> Result<bool> {
+    if let Some(subject) = subject_of(record)? {
+        run.set_subject(subject);
+    }
+    let journal = run.gate.journal();
+    let is_rebuilt = journal.map_or(Ok(false), |journal| journal.is_rebuilt())?;
+    let had_claimed = is_rebuilt || journal.map_or(Ok(false), |journal| journal.has_done(ops::claim::CLAIM))?;
+    let is_open = ops::claim::take_up(run, had_claimed, is_undone).inspect_err(|error| {
+        if error.is_lost() {
+            end(run, journal::State::TakenOver, Some(&error.to_string()));
+        }
+    })?;
+    if is_open && is_rebuilt && !is_undone {
+        begin_anew(run)?;
+    }
+    // What it did is not done again, but the user waits since then.
+    run.gate.set_hurried(run.gate.has_to_undo(ops::undo::is_of_account));
+    Ok(is_open)
+}
+
+/// A run that had ended without being able to note it, or was ended from another host: notes it, as the directory has
+/// the mailbox.
+///
+/// # Errors
+/// One that [`Error::is_lost`] when it had not: somebody else removed its claims.
+pub(super) fn had_ended(run: &Arc<Run>, record: &Record, started: Instant) -> Result<Outcome> {
+    let subject = run.subject();
+    let now = subject.as_ref().map(|subject| ops::state::look(&run.site, subject)).transpose()?;
+    if let Some((subject, now)) = subject.as_ref().zip(now.as_ref())
+        && ops::state::is_half_done(&run.site, &run.id, subject, now)?
+    {
+        return Err(Error::lost(format!("run {}: its claims are gone, and it has not ended: {now}", run.id)));
+    }
+    let is_moved = now.as_ref().zip(subject).is_some_and(|(now, subject)| now.store == Some(subject.dest));
+    let switched = is_moved || record.switched == Switched::Yes;
+    let (state, failure) = if switched {
+        (journal::State::Done, None)
+    } else {
+        let error = Error::new(Kind::Refused, format!("run {}: had ended, and holds the account no more", run.id));
+        (journal::State::RolledBack, Some(Failure { state: now, ..Failure::new(error) }))
+    };
+    end(run, state, None);
+    Ok(Outcome { switched, ..outcome(run, started, serde_json::Value::Null, failure) })
+}
+
+/// How a run stands that could not be taken up again: as before. Fails with the error of a claim that somebody else has.
+pub(super) fn not_taken_up(run: &Arc<Run>, record: &Record, started: Instant, error: Error) -> Result<Outcome> {
+    if error.kind() == Kind::Held {
+        return Err(error);
+    }
+    let subject = run.subject();
+    let state = subject.as_ref().and_then(|subject| ops::state::look(&run.site, subject).ok());
+    let is_moved =
+        || state.as_ref().zip(subject.as_ref()).is_none_or(|(now, then)| now.store.as_ref() == Some(&then.dest));
+    let switched = match record.switched {
+        Switched::No => false,
+        Switched::Yes => true,
+        Switched::Maybe => is_moved(),
+    };
+    let waits = Error::new(Kind::Unreachable, "it waits to be taken up again");
+    let not_undone = if switched { Vec::new() } else { vec![(format!("what run {} did", run.id), waits)] };
+    let failure = Failure { not_undone, state, ..Failure::new(error) };
+    Ok(Outcome { switched, ..outcome(run, started, serde_json::Value::Null, Some(failure)) })
+}
+
+/// A script whose journal was lost reads the account again, and must find it as it was: unlocked and with its status.
+/// Its copy stays, and is taken up where it is staged.
+fn begin_anew(run: &Run) -> Result<()> {
+    let rollback =
+        run.gate.roll_back_only(ops::undo::is_of_account, |undo| ops::undo::perform(&run.site, &run.claims, undo));
+    rollback.failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// Undoes what a run did, and lets go of what it held once nothing is left to undo.
+fn undo(run: &Run, site: &Site, failure: &mut Failure) {
+    // A signal that ended zlm's children too has ended the tunnels of its claims.
+    run.claims.reach(|store| Ok(site.store(store)?.db().target().clone()));
+    let Rollback { undone, failed, .. } = run.gate.roll_back(|undo| ops::undo::perform(site, &run.claims, undo));
+    failure.undone = undone;
+    failure.not_undone = failed;
+    if let Some(at) = failure.not_undone.iter().position(|(_, error)| error.is_lost()) {
+        // What is left is another run's to undo.
+        failure.error = Arc::new(failure.not_undone.swap_remove(at).1);
+        failure.not_undone.clear();
+    } else if failure.not_undone.is_empty() {
+        failure.not_undone = run.claims.release_own(&run.id);
+    }
+}
+
+/// How a run that failed stands.
+fn ending(run: &Run, failure: &Failure) -> journal::State {
+    match failure.error.is_lost() {
+        true => journal::State::TakenOver,
+        false if run.gate.has_switched() || !failure.not_undone.is_empty() => journal::State::Unfinished,
+        false => journal::State::RolledBack,
+    }
+}
+
+/// Ends a run: undoes what it did when it failed before its switch, and looks where the mailbox is now.
+pub(super) fn settle(run: &Arc<Run>, started: Instant, result: Result<Dynamic, Box<EvalAltResult>>) -> Outcome {
+    let (value, failure) = match result {
+        Ok(value) => (serde_json::to_value(&value).unwrap_or_default(), let_go(run)),
+        Err(error) => (serde_json::Value::Null, Some(fail(run, &error))),
+    };
+    let state = match &failure {
+        None => journal::State::Done,
+        Some(failure) => ending(run, failure),
+    };
+    if let (journal::State::Unfinished, Some(failure)) = (state, &failure) {
+        log::warn!("run {} remains to be ended: {}", run.id, failure.error);
+    }
+    end(run, state, failure.as_ref().map(|f| f.error.to_string()).as_deref());
+    outcome(run, started, value, failure)
+}
+
+/// Keeps how the run ended. A journal that cannot be written any more changes nothing about that.
+fn end(run: &Run, state: journal::State, error: Option<&str>) {
+    if let Some(journal) = run.gate.journal()
+        && let Err(failed) = journal.end(state, error)
+    {
+        log::error!("{failed}");
+    }
+}
+
+fn outcome(run: &Run, started: Instant, value: serde_json::Value, failure: Option<Failure>) -> Outcome {
+    Outcome {
+        run: run.id.clone(),
+        subject: run.subject(),
+        switched: run.gate.has_switched(),
+        value,
+        plan: run.gate.planned(),
+        frozen_seconds: run.frozen_seconds(),
+        seconds: started.elapsed().as_secs_f64(),
+        journaled: run.gate.journal().is_some(),
+        rolled_back: false,
+        failure,
+    }
+}
+
+/// Lets go of what a run held that ended well. What is left of that is a failure: it keeps others away.
+fn let_go(run: &Run) -> Option<Failure> {
+    let not_undone = run.claims.release();
+    let (what, error) = not_undone.first()?;
+    let error = Error::new(error.kind(), format!("run {}: is done, but for its {what}: {error}", run.id));
+    let state = run.subject().and_then(|subject| ops::state::look(&run.site, &subject).ok());
+    Some(Failure { not_undone, state, ..Failure::new(error) })
+}
+
+fn fail(run: &Arc<Run>, error: &EvalAltResult) -> Failure {
+    let (error, at) = cause(error);
+    let mut failure = Failure { at, ..Failure::new(error) };
+    if run.gate.is_dry() {
+        return failure;
+    }
+    // New connections, since the old ones may be broken; and the request to stop must not stop the way back.
+    let site = Site::new(run.site.config().clone(), run.site.cancel().patient()).map(Arc::new);
+    if let (Ok(site), false, false) = (&site, run.gate.has_switched(), failure.error.is_lost()) {
+        undo(run, site, &mut failure);
+    }
+    if failure.not_undone.is_empty() && !run.gate.has_switched() {
+        run.set_frozen(false);
+    }
+    if let (Ok(site), Some(subject)) = (&site, run.subject()) {
+        failure.state = ops::state::look(site, &subject).ok();
+    }
+    failure
+}
+
+/// The error behind what Rhai reports, and the innermost place in a script.
+fn cause(error: &EvalAltResult) -> (Arc<Error>, Option<Location>) {
+    let mut source = None;
+    let mut inner = error;
+    loop {
+        match inner {
+            EvalAltResult::ErrorInFunctionCall(_, name, e, _) => {
+                if !name.is_empty() {
+                    source = Some(name.clone());
+                }
+                inner = e;
+            }
+            EvalAltResult::ErrorInModule(name, e, _) => {
+                source = Some(name.clone());
+                inner = e;
+            }
+            _ => break,
+        }
+    }
+    let place = |at: Position| {
+        at.line().map(|line| Location {
+            source: source.clone().unwrap_or_else(|| "script".to_owned()),
+            line,
+            column: at.position().unwrap_or(1),
+        })
+    };
+    let at = place(inner.position());
+    match inner {
+        EvalAltResult::ErrorRuntime(value, _) | EvalAltResult::ErrorTerminated(value, _) => {
+            if let Some(fault) = value.clone().try_cast::<Fault>() {
+                let at = fault.location().or(at);
+                return (fault.error(), at);
+            }
+            (Arc::new(thrown(value)), at)
+        }
+        other => (Arc::new(Error::new(Kind::Script, without_position(other))), at),
+    }
+}
+
+/// An error that a script threw: a text, or a map with `kind`, `message` and `hint`.
+fn thrown(value: &Dynamic) -> Error {
+    let Some(map) = value.read_lock::<Map>() else {
+        return Error::new(Kind::Script, value.to_string());
+    };
+    let text = |key: &str| map.get(key).map(ToString::to_string);
+    let kind = text("kind").map_or(Kind::Script, |word| Kind::from_word(&word));
+    let error = Error::new(kind, text("message").unwrap_or_else(|| "thrown without a message".to_owned()));
+    match text("hint") {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}

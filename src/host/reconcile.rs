@@ -1,0 +1,94 @@
+//! Ending a move whose journal is lost.
+
+use serde::Serialize;
+
+use super::Host;
+use crate::error::Result;
+use crate::journal::Rebuilt;
+use crate::ops::reconcile::{Before, Copy, Verdict, find};
+use crate::site::Site;
+
+/// How an account stands, and what to do.
+#[derive(Debug, Serialize)]
+pub struct Reconciled {
+    /// The account's address.
+    pub email: String,
+    /// Where the mailbox is and what its user can do, in a sentence.
+    pub state: String,
+    /// Claims that a run left, in words.
+    pub claims: Vec<String>,
+    /// Copies on other stores.
+    pub copies: Vec<Copy>,
+    /// What else should be known.
+    pub notes: Vec<String>,
+    /// What cannot be known, and what to look at.
+    pub unknown: Option<String>,
+    /// The commands that end it, one of which is to be chosen; none when nothing is under way.
+    pub next: Vec<String>,
+}
+
+impl Host {
+    /// Says how an account stands, from the directory, claims, locks and rows. The record of a run that died before its
+    /// switch is made anew in this host's journal where that has none, so that it can be resumed or rolled back.
+    ///
+    /// Fails with [`Kind::Held`](crate::error::Kind::Held) while a run that is alive holds the account, or a process of
+    /// this host has that run.
+    pub fn reconcile(&self, email: &str) -> Result<Reconciled> {
+        let site = Site::new(self.config.clone(), self.cancel.clone())?;
+        let found = find(&site, email)?;
+        let verdict = found.judge(&site)?;
+        let mut reconciled = Reconciled {
+            email: found.account.address.to_string(),
+            state: found.state.to_string(),
+            claims: found.claims.iter().map(|(store, claim)| format!("{} on {store}", claim.holder())).collect(),
+            copies: found.copies,
+            notes: found.unreached.iter().map(|(store, why)| format!("{store} was not reached: {why}")).collect(),
+            unknown: None,
+            next: Vec::new(),
+        };
+        let email = reconciled.email.clone();
+        match verdict {
+            Verdict::Nothing => {}
+            Verdict::Unknown(why) => reconciled.unknown = Some(why),
+            Verdict::Switched { run, status } => {
+                // A journal knows what is done already.
+                let next = match self.has_open(&run)? {
+                    true => format!("zlm resume {run}"),
+                    false => format!("zlm run scripts/finish.rhai --email {email} --status {status}"),
+                };
+                reconciled.next.push(next);
+            }
+            Verdict::Before(before) => self.before(*before, &mut reconciled)?,
+        }
+        Ok(reconciled)
+    }
+
+    fn before(&self, before: Before, reconciled: &mut Reconciled) -> Result<()> {
+        let Before { run, memory, pinned, undo, notes } = before;
+        reconciled.notes.extend(notes);
+        let email = &reconciled.email;
+        match (self.has_open(&run)?, pinned) {
+            (true, _) => reconciled.notes.push(format!("run {run} is in this host's journal")),
+            (false, Some(pinned)) => {
+                let subject = serde_json::to_value(&memory.subject).unwrap_or_default();
+                let rebuilt = Rebuilt { run: &run, email, subject: &subject, pinned: &pinned, undo: &undo };
+                self.open_journal()?.rebuild(&rebuilt)?;
+                reconciled.notes.push(format!("run {run} is in this host's journal now, made anew from its claim"));
+            }
+            (false, None) => {
+                let (dest, status) = (&memory.subject.dest, &memory.subject.status);
+                let next = format!("zlm run scripts/undo.rhai --email {email} --dest {dest} --status {status}");
+                reconciled.next.push(next);
+                return Ok(());
+            }
+        }
+        reconciled.next.extend([format!("zlm rollback {run}"), format!("zlm resume {run}")]);
+        Ok(())
+    }
+
+    /// Whether this host's journal has a run that is not over.
+    fn has_open(&self, run: &str) -> Result<bool> {
+        let journal = self.open_journal()?;
+        Ok(journal.runs(false)?.iter().any(|record| record.run == run))
+    }
+}

@@ -1,0 +1,247 @@
+//! Setting attributes of an account by admin SOAP.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::flow::wait;
+use super::undo::to_undo;
+use crate::cancel::Cancel;
+use crate::error::{Error, Kind, Result};
+use crate::gate::{Operation, Undo, Watch};
+use crate::report::Event;
+use crate::run::Run;
+use crate::site::Site;
+use crate::zimbra::account::{Account, AccountStatus};
+use crate::zimbra::ids::ZimbraId;
+
+/// Attribute names and all their values; no value unsets one.
+pub type Attributes = BTreeMap<String, Vec<String>>;
+
+/// How long the directory may take to show what a store has written.
+const READ_BACK: Duration = Duration::from_secs(20);
+
+/// How long it is looked whether a request was carried out whose answer got lost, before it is sent once more.
+const RESEND: Duration = Duration::from_secs(2);
+
+/// Sets attributes, as a script asked for it.
+///
+/// Fails with [`Kind::Refused`] for zimbraMailHost without `unverified`.
+pub fn modify(run: &Run, account: &Account, attributes: Vec<(String, Vec<String>)>, unverified: bool) -> Result<()> {
+    let mut attributes: Attributes = attributes.into_iter().map(|(name, values)| (name, meant(values))).collect();
+    let is = |name: &str, wanted: &str| name.eq_ignore_ascii_case(wanted);
+    if attributes.keys().any(|name| is(name, "zimbraMailHost")) {
+        if !unverified {
+            return Err(Error::new(
+                Kind::Refused,
+                format!("account {}: zimbraMailHost is set by switch_to, after a proof", account.address),
+            )
+            .hint("#{ unverified: true } sets it all the same; the user then finds whatever is there"));
+        }
+        let text = format!("account {}: zimbraMailHost is set although nobody proved the copy there", account.address);
+        run.gate.emit(&Event::Warned { text });
+    }
+    let status = attributes.iter().find(|(name, _)| is(name, "zimbraAccountStatus")).map(|(_, v)| v.concat());
+    if let Some(status) = &status {
+        // Closed takes the account out of all distribution lists, and nothing brings it back.
+        let status: AccountStatus = status.parse()?;
+        if status == AccountStatus::Closed && account.status != AccountStatus::Closed {
+            return Err(Error::new(
+                Kind::Refused,
+                format!("account {}: closing it would take it off every distribution list", account.address),
+            ));
+        }
+        // Zimbra sets zimbraMailStatus along with the status unless the same request says what it is.
+        let has_mail_status = attributes.keys().any(|name| is(name, "zimbraMailStatus"));
+        if let (Some(mail_status), false) = (&account.mail_status, has_mail_status) {
+            attributes.insert("zimbraMailStatus".to_owned(), vec![mail_status.clone()]);
+        }
+    }
+    let operation = SoapModify { site: run.site.clone(), account: Arc::new(account.clone()), attributes };
+    let frozen = status.as_deref() == Some(AccountStatus::Maintenance.word());
+    if frozen && !run.gate.is_dry() {
+        run.set_frozen(true);
+    }
+    run.gate.pass(&operation)?;
+    if status.is_some() && !frozen {
+        run.set_frozen(false);
+    }
+    Ok(())
+}
+
+/// An empty text unsets an attribute.
+fn meant(values: Vec<String>) -> Vec<String> {
+    values.into_iter().filter(|value| !value.is_empty()).collect()
+}
+
+/// Sets attributes of an account, and reads them back from the directory's master.
+pub struct SoapModify {
+    /// The site.
+    pub site: Arc<Site>,
+    /// The account.
+    pub account: Arc<Account>,
+    /// What to set.
+    pub attributes: Attributes,
+}
+
+/// What sets attributes back.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Restore {
+    pub(super) account_id: ZimbraId,
+    pub(super) attributes: Attributes,
+}
+
+impl Restore {
+    /// It as undo data.
+    pub(super) fn to_undo(&self, address: &str) -> Result<Undo> {
+        let changes: Vec<_> =
+            self.attributes.iter().map(|(name, values)| format!("{name} {}", shown(values))).collect();
+        to_undo("restore_attributes", self, format!("account {address}: {}", changes.join(", ")))
+    }
+}
+
+impl Operation for SoapModify {
+    type Output = ();
+
+    fn name(&self) -> &'static str {
+        "soap_modify"
+    }
+
+    fn describe(&self) -> String {
+        let changes: Vec<_> =
+            self.attributes.iter().map(|(name, values)| format!("{name}={}", values.join(","))).collect();
+        format!("account {}: {}", self.account.address, changes.join(" "))
+    }
+
+    fn details(&self) -> Result<Vec<String>> {
+        let now = self.site.account(&self.account.id)?;
+        let line = |(name, values): (&String, &Vec<String>)| {
+            format!("{name}: {} -> {}", shown(now.entry.all(name)), shown(values))
+        };
+        Ok(self.attributes.iter().map(line).collect())
+    }
+
+    fn pretend(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn undo(&self) -> Result<Option<Undo>> {
+        let now = self.site.account(&self.account.id)?;
+        let attributes: Attributes =
+            self.attributes.keys().map(|name| (name.clone(), now.entry.all(name).to_vec())).collect();
+        let restore = Restore { account_id: self.account.id.clone(), attributes };
+        restore.to_undo(self.account.address.as_str()).map(Some)
+    }
+
+    fn apply(&self, watch: &Watch<'_>) -> Result<()> {
+        set(&self.site, &self.account.id, &self.attributes, watch.cancel())
+    }
+}
+
+/// Sets attributes back to what they were, and lets every store know.
+pub(super) fn restore(site: &Site, restore: &Restore) -> Result<()> {
+    match set(site, &restore.account_id, &restore.attributes, site.cancel()) {
+        Err(error) if error.kind() == Kind::Unreachable => {
+            log::warn!("{error}; setting the attributes in the directory itself");
+            set_in_directory(site, &restore.account_id, &restore.attributes)?;
+            // A mailboxd that is down forgets all it knows; one that is cut off forgets it within a quarter of an
+            // hour. The user waits no longer for that than for the server itself.
+            let flushed = super::flush_caches::accounts(site, &restore.account_id);
+            flushed.or_else(|error| if error.kind() == Kind::Unreachable { Ok(()) } else { Err(error) })
+        }
+        Ok(()) => match super::flush_caches::accounts(site, &restore.account_id) {
+            Err(error) if error.is_connection_refused() => Ok(()),
+            flushed => flushed,
+        },
+        error => error,
+    }
+}
+
+/// Sets attributes in the directory's master, past mailboxd: the way back for an account whose store is down. Only
+/// what still has another value is touched, and only if it has not changed in between.
+fn set_in_directory(site: &Site, id: &ZimbraId, attributes: &Attributes) -> Result<()> {
+    let directory = site.directory()?;
+    let account = site.account(id)?;
+    for (name, values) in attributes {
+        let now = account.entry.all(name);
+        let single = |values: &[String]| match values {
+            [] => Ok(None),
+            [one] => Ok(Some(one.clone())),
+            _ => Err(Error::new(Kind::Data, format!("account {}: {name} has several values", account.address))),
+        };
+        let (old, new) = (single(now)?, single(values)?);
+        if old != new {
+            directory.compare_and_set(account.entry.dn(), name, old.as_deref(), new.as_deref())?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets attributes through the account's home, then waits until the directory's master shows them. An answer
+/// that was lost is settled by what the directory shows.
+pub(super) fn set(site: &Site, id: &ZimbraId, attributes: &Attributes, cancel: &Cancel) -> Result<()> {
+    let account = site.account(id)?;
+    if shows(&account, attributes) {
+        return Ok(());
+    }
+    let home = account
+        .mail_host
+        .clone()
+        .ok_or_else(|| Error::new(Kind::NotFound, format!("account {}: has no zimbraMailHost", account.address)))?;
+    let list: Vec<(&str, Vec<String>)> = attributes.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
+    let lost = |sent: &Result<()>| sent.as_ref().is_err_and(|e| e.peer_code() == Some(crate::gate::AMBIGUOUS));
+    let admin = site.admin()?;
+    let mut sent = admin.modify_account(&home, id, &list);
+    if lost(&sent) {
+        if shown_within(site, id, attributes, RESEND, cancel)? {
+            return Ok(());
+        }
+        // The directory says that it was not done. It sets the same values, so that a first request that is only
+        // late does no harm.
+        sent = admin.modify_account(&home, id, &list);
+    }
+    // A refusal is final; only an answer that got lost may hide a success.
+    if sent.is_err() && !lost(&sent) {
+        return sent;
+    }
+    if shown_within(site, id, attributes, READ_BACK, cancel)? {
+        return Ok(());
+    }
+    Err(sent.err().unwrap_or_else(|| {
+        Error::new(
+            Kind::Unequal,
+            format!("account {}: the directory does not show what {home} has set", account.address),
+        )
+        .hint("is the directory's master reachable from that store, and is its ldap_master_url right?")
+    }))
+}
+
+/// Whether the directory's master shows the attributes before the time is over.
+fn shown_within(site: &Site, id: &ZimbraId, attributes: &Attributes, limit: Duration, cancel: &Cancel) -> Result<bool> {
+    let until = Instant::now() + limit;
+    loop {
+        if shows(&site.account(id)?, attributes) {
+            return Ok(true);
+        }
+        if Instant::now() > until {
+            return Ok(false);
+        }
+        wait(cancel, 0.05)?;
+    }
+}
+
+fn shows(account: &Account, attributes: &Attributes) -> bool {
+    attributes.iter().all(|(name, values)| {
+        let mut now = account.entry.all(name).to_vec();
+        let mut wanted = values.clone();
+        now.sort();
+        wanted.sort();
+        now == wanted
+    })
+}
+
+fn shown(values: &[String]) -> String {
+    if values.is_empty() { "(not set)".to_owned() } else { values.join(", ") }
+}

@@ -1,0 +1,325 @@
+//! Where two tables differ: fingerprints of ranges on both sides at once, and within a range that differs
+//! little the rows themselves.
+
+use std::collections::{BTreeMap, HashMap};
+use std::thread;
+
+use super::dump::Side;
+use super::read::{KEYS, among};
+use super::shape::{SPAN, Shape};
+use crate::cancel::Cancel;
+use crate::clients::db::{Raw, Session};
+use crate::error::{Error, Kind, Result};
+
+/// The fingerprint of a range: its number of rows and the sum of their CRCs. A sum, unlike an XOR, does not
+/// lose two equal rows of a table without keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Print {
+    pub rows: u64,
+    pub sum: u64,
+    /// Rows at the destination with a value that no map leads to; a source has none, so such a range is unequal.
+    pub unmapped: u64,
+}
+
+impl Print {
+    fn add(&mut self, more: Print) {
+        self.rows = self.rows.wrapping_add(more.rows);
+        self.sum = self.sum.wrapping_add(more.sum);
+        self.unmapped = self.unmapped.wrapping_add(more.unmapped);
+    }
+
+    /// What wraps here was never part of it, and makes it unequal to every other.
+    fn take(&mut self, less: Print) {
+        self.rows = self.rows.wrapping_sub(less.rows);
+        self.sum = self.sum.wrapping_sub(less.sum);
+        self.unmapped = self.unmapped.wrapping_sub(less.unmapped);
+    }
+}
+
+/// The column that says with which change of the mailbox a row changed last.
+pub(super) const CHANGE: &str = "mod_metadata";
+
+/// The fingerprints of a table by number of range.
+pub(super) type Prints = BTreeMap<i64, Print>;
+
+/// What must happen to make a range equal.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// Ranges from the first to the last are replaced; `stale` when the destination has rows there.
+    Ranges { first: i64, last: i64, stale: bool, fresh: bool },
+    /// Rows by their keys, of any ranges: a day's changes lie everywhere, and one statement for all of them is
+    /// what keeps their copy independent of how many ranges there are.
+    Rows { delete: Vec<Vec<i64>>, insert: Vec<Vec<i64>> },
+}
+
+/// Runs two pieces of work at once, one for each side.
+pub(super) fn both<A: Send, B: Send>(
+    one: impl FnOnce() -> Result<A> + Send,
+    other: impl FnOnce() -> Result<B>,
+) -> Result<(A, B)> {
+    thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let b = other();
+        let a = one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((a?, b?))
+    })
+}
+
+/// The fingerprints of all of one side's rows.
+pub(super) fn prints(session: &mut Session, shape: &Shape, side: Side) -> Result<Prints> {
+    prints_where(session, shape, side, "TRUE")
+}
+
+fn prints_where(session: &mut Session, shape: &Shape, side: Side, condition: &str) -> Result<Prints> {
+    let sql = format!(
+        "SELECT {} AS r, COUNT(*), SUM({}), SUM({}) FROM {} AND {condition} GROUP BY r",
+        shape.range_number(),
+        shape.row_crc(side),
+        shape.unmapped(side)?,
+        shape.dump.from(side)?
+    );
+    let mut prints = Prints::new();
+    session.each(&sql, |row| {
+        let print = Print { rows: number(&row, 1)?, sum: number(&row, 2)?, unmapped: number(&row, 3)? };
+        prints.insert(number(&row, 0)?, print);
+        Ok(())
+    })?;
+    Ok(prints)
+}
+
+/// The fingerprints of both sides, read at once.
+pub(super) fn both_prints(source: &mut Session, destination: &mut Session, shape: &Shape) -> Result<(Prints, Prints)> {
+    both(|| prints(source, shape, Side::Source), || prints(destination, shape, Side::Destination))
+}
+
+/// Reads the destination's fingerprints of some ranges again.
+pub(super) fn read_again(destination: &mut Session, shape: &Shape, ranges: &[i64], there: &mut Prints) -> Result<()> {
+    for some in ranges.chunks(AT_ONCE) {
+        let now = prints_where(destination, shape, Side::Destination, &shape.among_ranges(some))?;
+        there.retain(|range, _| some.binary_search(range).is_err());
+        there.extend(now);
+    }
+    Ok(())
+}
+
+/// What the destination's rows with some keys add to its fingerprints.
+pub(super) fn share(destination: &mut Session, shape: &Shape, keys: &[Vec<i64>]) -> Result<Prints> {
+    let mut share = Prints::new();
+    for some in keys.chunks(KEYS) {
+        let part = prints_where(destination, shape, Side::Destination, &among(shape, some))?;
+        part.into_iter().for_each(|(range, print)| share.entry(range).or_default().add(print));
+    }
+    Ok(share)
+}
+
+/// Puts what rows add to fingerprints now in the place of what they added before.
+pub(super) fn replace(prints: &mut Prints, before: Prints, now: Prints) {
+    for (range, print) in before {
+        prints.entry(range).or_default().take(print);
+    }
+    for (range, print) in now {
+        prints.entry(range).or_default().add(print);
+    }
+    prints.retain(|_, print| print.rows > 0);
+}
+
+/// The ranges that are not equal, in order.
+pub(super) fn unequal(source: &Prints, destination: &Prints) -> Vec<i64> {
+    let mut ranges: Vec<i64> = source.keys().chain(destination.keys()).copied().collect();
+    ranges.sort_unstable();
+    ranges.dedup();
+    ranges.retain(|range| source.get(range) != destination.get(range));
+    ranges
+}
+
+/// Whether the destination has no rows of a dump yet.
+pub(super) fn is_empty(destination: &mut Session, shape: &Shape) -> Result<bool> {
+    let from = shape.dump.from(Side::Destination)?;
+    Ok(destination.raw(&format!("SELECT 1 FROM {from} LIMIT 1"))?.is_empty())
+}
+
+/// All of the source's rows, for a destination that is empty.
+pub(super) fn everything(source: &mut Session, shape: &Shape) -> Result<Vec<Piece>> {
+    let from = shape.dump.from(Side::Source)?;
+    // The ends of an index are found without reading what is between.
+    let rows = source.raw(&match &shape.range {
+        Some(column) => format!("SELECT MIN(`{column}`) DIV {SPAN}, MAX(`{column}`) DIV {SPAN} FROM {from}"),
+        None => format!("SELECT 0, 0 FROM {from} LIMIT 1"),
+    })?;
+    let Some(row) = rows.first().filter(|row| row.iter().all(Option::is_some)) else { return Ok(Vec::new()) };
+    let (least, most): (i64, i64) = (number(row, 0)?, number(row, 1)?);
+    let mut pieces = Vec::new();
+    let mut first = least;
+    while first <= most {
+        let last = most.min(first + MOST_RANGES - 1);
+        pieces.push(Piece::Ranges { first, last, stale: false, fresh: true });
+        first = last + 1;
+    }
+    Ok(pieces)
+}
+
+/// The rows that the source has changed since the destination's were copied, so far as their change number tells. It
+/// finds most of them without reading the others, and no proof: much changes without it. Gives their keys; none where
+/// rows have no such number, or so many are new that ranges are better compared first.
+pub(super) fn known(source: &mut Session, destination: &mut Session, shape: &Shape) -> Result<Vec<Vec<i64>>> {
+    if shape.key.is_empty() || !shape.pairs.iter().any(|pair| pair.to.name == CHANGE && pair.rewrite.is_none()) {
+        return Ok(Vec::new());
+    }
+    let last = destination.raw(&format!("SELECT MAX({CHANGE}) FROM {}", shape.dump.from(Side::Destination)?))?;
+    let last: i64 = match last.first() {
+        Some(row) => number(row, 0)?,
+        None => return Ok(Vec::new()),
+    };
+    let key: Vec<String> = shape.key.iter().map(|column| format!("`{column}`")).collect();
+    let sql = format!(
+        "SELECT {} FROM {} AND {CHANGE} > {last} LIMIT {}",
+        key.join(","),
+        shape.dump.from(Side::Source)?,
+        MOST_KNOWN + 1
+    );
+    let mut keys = Vec::new();
+    source.each(&sql, |row| {
+        keys.push((0..row.len()).map(|at| number(&row, at)).collect::<Result<Vec<i64>>>()?);
+        Ok(())
+    })?;
+    if keys.len() > MOST_KNOWN {
+        return Ok(Vec::new());
+    }
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+/// More rows than these are not named one by one.
+const MOST_KNOWN: usize = 20_000;
+
+/// What must happen, and how many rows may stay.
+pub(super) fn pieces(
+    source: &mut Session,
+    destination: &mut Session,
+    shape: &Shape,
+    (here, there): (&Prints, &Prints),
+    cancel: &Cancel,
+) -> Result<(Vec<Piece>, u64)> {
+    let mut pieces = Vec::new();
+    let mut unchanged: u64 = here.iter().filter(|(range, p)| there.get(range) == Some(p)).map(|(_, p)| p.rows).sum();
+    let all = unequal(here, there);
+    let is_mixed = |range: &i64| here.contains_key(range) && there.contains_key(range) && !shape.key.is_empty();
+    let (mixed, mut whole): (Vec<i64>, Vec<i64>) = all.into_iter().partition(is_mixed);
+    let (mut delete, mut insert) = (Vec::new(), Vec::new());
+    for some in mixed.chunks(AT_ONCE) {
+        cancel.check()?;
+        let (mut a, mut b) =
+            both(|| rows(source, shape, Side::Source, some), || rows(destination, shape, Side::Destination, some))?;
+        for range in some {
+            let (a, b) = (a.remove(range).unwrap_or_default(), b.remove(range).unwrap_or_default());
+            let (mut gone, mut new) = split(&a, &b);
+            // A replaced range is read in order and without naming each row, which is worth it from a half on.
+            if new.len() * 2 <= a.len() && gone.len() * 2 <= b.len() {
+                unchanged += (a.len() - new.len()) as u64;
+                delete.append(&mut gone);
+                insert.append(&mut new);
+            } else {
+                whole.push(*range);
+            }
+        }
+    }
+    whole.sort_unstable();
+    for range in whole {
+        let (fresh, stale) = (here.contains_key(&range), there.contains_key(&range));
+        match pieces.last_mut() {
+            Some(Piece::Ranges { first, last, stale: s, fresh: f })
+                if *last + 1 == range && range - *first < MOST_RANGES && *s == stale && *f == fresh =>
+            {
+                *last = range;
+            }
+            _ => pieces.push(Piece::Ranges { first: range, last: range, stale, fresh }),
+        }
+    }
+    if !delete.is_empty() || !insert.is_empty() {
+        pieces.push(Piece::Rows { delete, insert });
+    }
+    Ok((pieces, unchanged))
+}
+
+/// One query reads at most this many ranges, so that a stop is soon seen and nothing is deleted in a
+/// transaction without measure.
+const MOST_RANGES: i64 = 1024;
+
+/// Ranges whose rows are compared one by one in one query; bounds what is kept in memory.
+const AT_ONCE: usize = 256;
+
+/// The CRC of each row of a range, by its key.
+type Rows = HashMap<Vec<i64>, i64>;
+
+/// The rows of some ranges, by range.
+fn rows(session: &mut Session, shape: &Shape, side: Side, ranges: &[i64]) -> Result<HashMap<i64, Rows>> {
+    let key: Vec<String> = shape.key.iter().map(|column| format!("`{column}`")).collect();
+    let sql = format!(
+        "SELECT {}, {}, {} FROM {} AND {}",
+        shape.range_number(),
+        key.join(","),
+        shape.row_crc(side),
+        shape.dump.from(side)?,
+        shape.among_ranges(ranges)
+    );
+    let mut rows: HashMap<i64, Rows> = HashMap::new();
+    session.each(&sql, |row| {
+        let numbers = (0..row.len()).map(|at| number(&row, at)).collect::<Result<Vec<i64>>>()?;
+        if let [range, key @ .., crc] = numbers.as_slice() {
+            rows.entry(*range).or_default().insert(key.to_vec(), *crc);
+        }
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// The keys to delete at the destination and those to insert; a changed row is in both.
+fn split(source: &Rows, destination: &Rows) -> (Vec<Vec<i64>>, Vec<Vec<i64>>) {
+    let only = |these: &Rows, those: &Rows| {
+        let mut keys: Vec<_> =
+            these.iter().filter(|(key, crc)| those.get(*key) != Some(crc)).map(|(key, _)| key.clone()).collect();
+        keys.sort_unstable();
+        keys
+    };
+    (only(destination, source), only(source, destination))
+}
+
+fn number<T: std::str::FromStr>(row: &Raw, at: usize) -> Result<T> {
+    row.get(at)
+        .and_then(Option::as_deref)
+        .and_then(|bytes| std::str::from_utf8(bytes).ok())
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| Error::new(Kind::Peer, "fingerprint: not a number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prints(list: &[(i64, u64, u64)]) -> Prints {
+        list.iter().map(|&(range, rows, sum)| (range, Print { rows, sum, unmapped: 0 })).collect()
+    }
+
+    #[test]
+    fn ranges_of_either_side_are_compared() {
+        let here = prints(&[(0, 2, 9), (1, 5, 7), (3, 1, 1)]);
+        let there = prints(&[(0, 2, 9), (1, 5, 8), (4, 1, 1)]);
+        assert_eq!(unequal(&here, &there), [1, 3, 4]);
+    }
+
+    #[test]
+    fn fingerprints_follow_what_rows_become() {
+        let mut kept = prints(&[(0, 2, 9), (1, 5, 7), (3, 1, 1)]);
+        replace(&mut kept, prints(&[(1, 1, 3), (3, 1, 1)]), prints(&[(1, 1, 4), (5, 1, 2)]));
+        assert_eq!(kept, prints(&[(0, 2, 9), (1, 5, 8), (5, 1, 2)]));
+    }
+
+    #[test]
+    fn a_changed_row_is_deleted_and_inserted() {
+        let row = |id: i64, crc: i64| (vec![id], crc);
+        let (delete, insert) =
+            split(&Rows::from([row(1, 1), row(2, 2), row(3, 3)]), &Rows::from([row(1, 1), row(2, 7), row(4, 4)]));
+        assert_eq!(delete, [[2], [4]]);
+        assert_eq!(insert, [[2], [3]]);
+    }
+}

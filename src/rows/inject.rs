@@ -1,0 +1,561 @@
+//! The pipeline: makes the destination's rows equal to a dump's.
+//!
+//! It compares first and then moves what differs, so one function serves the first copy, each later pass and
+//! the frozen difference, and running it again after any failure is always right.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::difference::{
+    Piece, Prints, both, both_prints, everything, is_empty, known, pieces, prints as prints_of, read_again, replace,
+    share,
+};
+use super::dump::{Dump, Side};
+use super::over::Over;
+use super::prove::{Compared, Held, each_table};
+use super::read::{BlobRef, KEYS, Reader, among};
+use super::shape::Shape;
+use super::write::{Batch, Way, Writer, delete};
+use crate::cancel::Cancel;
+use crate::clients::db::{Lease, Pool, Session};
+use crate::error::{Error, Kind, Result};
+
+/// How rows are moved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct InjectOptions {
+    /// Whether to name the files of the inserted rows; their list grows with the difference.
+    pub name_blobs: bool,
+    /// Connections that write at once. Reading is several times faster than inserting, so one reads, in one
+    /// snapshot, for all of them; a second snapshot could hold two items under one name.
+    pub writers: usize,
+    /// Bytes in a batch, and so in a transaction; never more than a quarter of the smaller
+    /// `max_allowed_packet`, except for a single row.
+    pub batch_bytes: usize,
+    /// Rows in a batch.
+    pub batch_rows: u64,
+}
+
+impl Default for InjectOptions {
+    fn default() -> Self {
+        Self { name_blobs: false, writers: 2, batch_bytes: 1 << 20, batch_rows: u64::MAX }
+    }
+}
+
+/// How far a table is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// `database.table` at the source.
+    pub table: String,
+    /// Rows known to be equal already.
+    pub unchanged: u64,
+    /// Rows deleted so far.
+    pub deleted: u64,
+    /// Rows inserted so far.
+    pub inserted: u64,
+    /// Bytes of the inserted values so far.
+    pub bytes: u64,
+    /// Rows that are known to be inserted yet.
+    pub left: u64,
+    /// Rows written since the last word: deleted, or inserted.
+    pub batch_rows: u64,
+    /// Bytes of those that were inserted.
+    pub batch_bytes: u64,
+}
+
+/// Hears how far a table is, before the first row is written and after every batch. It may wait, so that the copy goes
+/// slower; its error ends the copy.
+pub type Told<'a> = dyn Fn(Progress) -> Result<()> + Sync + 'a;
+
+/// What became of a table.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Injected {
+    /// Rows read from the source.
+    pub read: u64,
+    /// Rows inserted.
+    pub inserted: u64,
+    /// Rows deleted, changed ones included.
+    pub deleted: u64,
+    /// Rows that were equal already.
+    pub unchanged: u64,
+    /// Bytes of the inserted values.
+    pub bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// Rows of the source that were compared with the destination's.
+    pub compared: u64,
+    /// How long tables took to be compared, one after the other.
+    pub comparing: f64,
+    /// How long batches took to be inserted, one after the other and without waits.
+    pub writing: f64,
+    /// The files that inserted rows name, when asked for.
+    pub blobs: Vec<BlobRef>,
+}
+
+impl Injected {
+    /// Adds what became of another table.
+    pub fn add(&mut self, mut other: Injected) {
+        self.read += other.read;
+        self.inserted += other.inserted;
+        self.deleted += other.deleted;
+        self.unchanged += other.unchanged;
+        self.bytes += other.bytes;
+        self.seconds += other.seconds;
+        self.compared += other.compared;
+        self.comparing += other.comparing;
+        self.writing += other.writing;
+        self.blobs.append(&mut other.blobs);
+    }
+}
+
+/// Makes the destination's rows of a dump equal to the source's.
+///
+/// Several calls may share the pools. The destination's rows of this mailbox must be nobody else's to write.
+///
+/// # Errors
+/// `Refused` when rows would not fit; `Data` for a value that is not mapped or that the destination would
+/// change; `Unreachable`, `Cancelled`: run it again.
+pub fn inject(
+    source: &Pool,
+    destination: &Pool,
+    dump: &Dump,
+    options: &InjectOptions,
+    progress: &Told<'_>,
+    cancel: &Cancel,
+) -> Result<Injected> {
+    let Some(mut table) = Table::open(source, destination, dump, cancel)? else { return Ok(Injected::default()) };
+    let (injected, _) = table.level(options, progress, None)?;
+    Ok(injected)
+}
+
+/// The same for many tables, two at a time. The order of the dumps is that of the results; the largest should come
+/// first.
+pub fn inject_all(
+    source: &Pool,
+    destination: &Pool,
+    dumps: &[Dump],
+    options: &InjectOptions,
+    progress: &Told<'_>,
+    cancel: &Cancel,
+) -> Result<Vec<Injected>> {
+    each_table(dumps, |dump| inject(source, destination, dump, options, progress, cancel))
+}
+
+/// As [`inject_all`]; gives with each what the destination holds then, for [`inject_compared`].
+pub fn inject_held(
+    source: &Pool,
+    destination: &Pool,
+    dumps: &[Dump],
+    options: &InjectOptions,
+    progress: &Told<'_>,
+    cancel: &Cancel,
+) -> Result<Vec<(Injected, Held)>> {
+    each_table(dumps, |dump| {
+        let Some(mut table) = Table::open(source, destination, dump, cancel)? else {
+            return Ok((Injected::default(), Held(Prints::new())));
+        };
+        let (injected, prints) = table.level(options, progress, None)?;
+        let there = match prints {
+            Some((_, there)) => there,
+            None => prints_of(&mut table.to, &table.shape, Side::Destination)?,
+        };
+        Ok((injected, Held(there)))
+    })
+}
+
+/// As [`inject_all`], while the source stands still, and each table is compared again where it was touched.
+///
+/// `held` gives what the destination holds of a dump, where that is known: then only the source is read for it here.
+/// What comes back proves both copies equal as long as nobody else writes to either of them: every row of both was
+/// read, and what was written since was read again.
+pub fn inject_compared(
+    source: &Pool,
+    destination: &Pool,
+    dumps: &[Dump],
+    held: &(dyn Fn(&Dump) -> Option<Held> + Sync),
+    options: &InjectOptions,
+    progress: &Told<'_>,
+    cancel: &Cancel,
+) -> Result<Vec<(Injected, Compared)>> {
+    each_table(dumps, |dump| {
+        let Some(mut table) = Table::open(source, destination, dump, cancel)? else {
+            return Ok((Injected::default(), Compared::nothing(dump)));
+        };
+        let (injected, prints) = table.level(options, progress, held(dump))?;
+        let prints = match prints {
+            Some(prints) => prints,
+            None => both_prints(&mut table.from, &mut table.to, &table.shape)?,
+        };
+        Ok((injected, Compared::new(&table.shape, prints)))
+    })
+}
+
+/// A table that is there on both sides, with a connection to each.
+struct Table<'a> {
+    source: &'a Pool,
+    destination: &'a Pool,
+    from: Lease,
+    to: Lease,
+    shape: Shape,
+    cancel: &'a Cancel,
+}
+
+impl<'a> Table<'a> {
+    fn open(source: &'a Pool, destination: &'a Pool, dump: &Dump, cancel: &'a Cancel) -> Result<Option<Self>> {
+        let (mut from, mut to) = (source.get(cancel)?, destination.get(cancel)?);
+        let shape = Shape::fit(&mut from, &mut to, dump)?;
+        Ok(shape.map(|shape| Self { source, destination, from, to, shape, cancel }))
+    }
+
+    /// Compares and copies what differs; gives back what both sides hold then, unless there was nothing to compare with.
+    /// With `held` the source stands still.
+    fn level(
+        &mut self,
+        options: &InjectOptions,
+        progress: &Told<'_>,
+        held: Option<Held>,
+    ) -> Result<(Injected, Option<(Prints, Prints)>)> {
+        let Self { source, destination, from, to, shape, cancel } = self;
+        let copy = Copy {
+            shape,
+            options,
+            progress,
+            cancel,
+            due: AtomicU64::new(0),
+            counts: Mutex::default(),
+            started: Instant::now(),
+        };
+        from.snapshot()?;
+        if is_empty(to, shape)? {
+            // A first copy need not read the source twice.
+            let all = everything(from, shape)?;
+            copy.carry_out(from, to, destination, &all)?;
+            from.rollback()?;
+            return Ok((copy.end(), None));
+        }
+        let known = known(from, to, shape)?;
+        copy.expect(known.len() as u64, |_| {})?;
+        let began = Instant::now();
+        let ((here, mut there), comparing) = match held {
+            Some(Held(there)) => (copy.follow(source, from, to, &known, there)?, began.elapsed()),
+            None => {
+                copy.write_over(from, to, &known)?;
+                let began = Instant::now();
+                (both_prints(from, to, shape)?, began.elapsed())
+            }
+        };
+        let compared_after = copy.started.elapsed();
+        let copied = copy.inserted();
+        let began = Instant::now();
+        let (pieces, equal) = pieces(from, to, shape, (&here, &there), cancel)?;
+        let compared = here.values().map(|print| print.rows).sum::<u64>();
+        copy.expect(compared.saturating_sub(equal), |c| {
+            c.unchanged = equal.saturating_sub(copied);
+            c.compared = compared;
+            c.comparing = (comparing + began.elapsed()).as_secs_f64();
+        })?;
+        copy.carry_out_followed(from, to, destination, &pieces, &mut there)?;
+        from.rollback()?;
+        let injected = copy.end();
+        log::debug!(
+            "{}: {} rows known to differ; compared after {:.3} s, level after {:.3} s",
+            shape.dump.name(),
+            known.len(),
+            compared_after.as_secs_f64(),
+            injected.seconds
+        );
+        Ok((injected, Some((here, there))))
+    }
+}
+
+struct Copy<'a> {
+    shape: &'a Shape,
+    options: &'a InjectOptions,
+    progress: &'a Told<'a>,
+    cancel: &'a Cancel,
+    /// How many rows are known to be inserted, those that were included.
+    due: AtomicU64,
+    counts: Mutex<Injected>,
+    started: Instant,
+}
+
+impl Copy<'_> {
+    fn carry_out(&self, from: &mut Session, to: &mut Session, destination: &Pool, pieces: &[Piece]) -> Result<()> {
+        // All deletes come before all inserts: two items may have swapped what a unique key holds.
+        self.delete(to, pieces)?;
+        self.insert(from, to, destination, pieces)
+    }
+
+    /// The same, and `there` follows what becomes of the destination.
+    fn carry_out_followed(
+        &self,
+        from: &mut Session,
+        to: &mut Session,
+        destination: &Pool,
+        pieces: &[Piece],
+        there: &mut Prints,
+    ) -> Result<()> {
+        let (mut ranges, mut gone, mut new) = (Vec::new(), Vec::new(), Vec::new());
+        for piece in pieces {
+            match piece {
+                Piece::Ranges { first, last, .. } => ranges.extend(*first..=*last),
+                Piece::Rows { delete, insert } => {
+                    gone.extend_from_slice(delete);
+                    new.extend_from_slice(insert);
+                }
+            }
+        }
+        let before = share(to, self.shape, &gone)?;
+        self.carry_out(from, to, destination, pieces)?;
+        replace(there, before, share(to, self.shape, &new)?);
+        read_again(to, self.shape, &ranges, there)
+    }
+
+    /// Says that so many more rows will be inserted, and what else is known by now.
+    fn expect(&self, more: u64, add: impl FnOnce(&mut Injected)) -> Result<()> {
+        self.due.store(self.inserted() + more, Ordering::SeqCst);
+        self.count(add)
+    }
+
+    fn inserted(&self) -> u64 {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).inserted
+    }
+
+    fn end(self) -> Injected {
+        let injected = self.counts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Injected { seconds: self.started.elapsed().as_secs_f64(), ..injected }
+    }
+
+    /// Writes changed rows over while the source is read, which stands still; `there` is what the destination held, and
+    /// follows what becomes of it.
+    fn follow(
+        &self,
+        source: &Pool,
+        from: &mut Session,
+        to: &mut Session,
+        known: &[Vec<i64>],
+        mut there: Prints,
+    ) -> Result<(Prints, Prints)> {
+        if known.is_empty() {
+            return Ok((prints_of(from, self.shape, Side::Source)?, there));
+        }
+        let write = |from: &mut Session| {
+            let before = share(to, self.shape, known)?;
+            self.write_over(from, to, known)?;
+            replace(&mut there, before, share(to, self.shape, known)?);
+            Ok(there)
+        };
+        match source.try_get()? {
+            Some(mut beside) => both(|| prints_of(&mut beside, self.shape, Side::Source), || write(from)),
+            None => write(from).and_then(|there| Ok((prints_of(from, self.shape, Side::Source)?, there))),
+        }
+    }
+
+    /// Writes rows by their keys, those that are there already and those that are not. Where that cannot be done it
+    /// leaves them to the comparison: a new item may have the name of one that is yet to be found gone, and must come
+    /// after that was deleted; or this user make no temporary tables.
+    fn write_over(&self, from: &mut Session, to: &mut Session, keys: &[Vec<i64>]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        match self.write_keys(from, to, keys) {
+            Err(error) if matches!(error.kind(), Kind::Data | Kind::Denied) => {
+                log::debug!("{error}; comparing first");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
+    fn write_keys(&self, from: &mut Session, to: &mut Session, keys: &[Vec<i64>]) -> Result<()> {
+        let (way, limit) = (Writer::way(to), self.limit(from, to));
+        let reader = Reader::new(self.shape)?;
+        let mut over = Over::new(to, self.shape)?;
+        let mut batch = Batch::new(way);
+        let rows = Piece::Rows { delete: Vec::new(), insert: keys.to_vec() };
+        reader.read(from, &rows, &mut |row, blob| {
+            batch.push(row.into_iter());
+            self.name(blob);
+            match batch.bytes >= limit || batch.rows >= self.options.batch_rows {
+                true => self.put_over(&mut over, std::mem::replace(&mut batch, Batch::new(way))),
+                false => Ok(()),
+            }
+        })?;
+        self.put_over(&mut over, batch)?;
+        over.end()
+    }
+
+    fn put_over(&self, over: &mut Over<'_>, batch: Batch) -> Result<()> {
+        self.cancel.check()?;
+        let (rows, bytes, began) = (batch.rows, batch.bytes as u64, Instant::now());
+        let new = over.write(batch)?;
+        self.count(|c| {
+            c.read += rows;
+            c.inserted += rows;
+            c.deleted += rows - new.min(rows);
+            c.bytes += bytes;
+            c.writing += began.elapsed().as_secs_f64();
+        })
+    }
+
+    /// Bytes in a batch.
+    fn limit(&self, from: &Session, to: &Session) -> usize {
+        self.options.batch_bytes.min(from.packet().min(to.packet()) / 4).max(1)
+    }
+
+    fn name(&self, blob: Option<BlobRef>) {
+        if self.options.name_blobs {
+            self.counts.lock().unwrap_or_else(PoisonError::into_inner).blobs.extend(blob);
+        }
+    }
+
+    fn delete(&self, to: &mut Session, pieces: &[Piece]) -> Result<()> {
+        for piece in pieces {
+            self.cancel.check()?;
+            match piece {
+                Piece::Ranges { stale: false, .. } => {}
+                Piece::Ranges { first, last, .. } => {
+                    let deleted = delete(to, self.shape, &self.shape.within(*first, *last))?;
+                    self.count(|c| c.deleted += deleted)?;
+                }
+                Piece::Rows { delete: keys, .. } => {
+                    for keys in keys.chunks(KEYS) {
+                        let deleted = delete(to, self.shape, &among(self.shape, keys))?;
+                        self.count(|c| c.deleted += deleted)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One thread reads, a few write; between them waits no more than a batch or two.
+    fn insert(&self, from: &mut Session, to: &mut Session, destination: &Pool, pieces: &[Piece]) -> Result<()> {
+        let work = |piece: &Piece| match piece {
+            Piece::Ranges { fresh, .. } => *fresh,
+            Piece::Rows { insert, .. } => !insert.is_empty(),
+        };
+        if !pieces.iter().any(work) {
+            return Ok(());
+        }
+        let way = Writer::way(to);
+        let limit = self.limit(from, to);
+        let mut helpers = Vec::new();
+        // A few rows by their keys are one batch, for which nobody must connect.
+        let is_little = pieces.iter().all(|piece| matches!(piece, Piece::Rows { insert, .. } if insert.len() < KEYS));
+        while !is_little && helpers.len() + 1 < self.options.writers {
+            match destination.try_get()? {
+                Some(lease) => helpers.push(lease),
+                None => break,
+            }
+        }
+        let writers = std::iter::once(to).chain(helpers.iter_mut().map(|lease| &mut **lease));
+        let (send, receive) = sync_channel(1);
+        let queue = Queue { batches: Mutex::new(receive), failed: AtomicBool::new(false) };
+        thread::scope(|scope| {
+            let queue = &queue;
+            let writing: Vec<_> = writers.map(|session| scope.spawn(move || self.write_all(session, queue))).collect();
+            let read = self.read(from, pieces, way, limit, send, queue);
+            let written: Vec<Result<()>> = writing
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect();
+            // A writer's error comes first: the reader only stopped because of it.
+            written.into_iter().collect::<Result<()>>().and(read)
+        })
+    }
+
+    fn read(
+        &self,
+        from: &mut Session,
+        pieces: &[Piece],
+        way: Way,
+        limit: usize,
+        send: SyncSender<Batch>,
+        queue: &Queue,
+    ) -> Result<()> {
+        let reader = Reader::new(self.shape)?;
+        let mut batch = Batch::new(way);
+        for piece in pieces {
+            reader.read(from, piece, &mut |row, blob| {
+                batch.push(row.into_iter());
+                if batch.bytes >= limit || batch.rows >= self.options.batch_rows {
+                    self.cancel.check()?;
+                    queue.send(&send, std::mem::replace(&mut batch, Batch::new(way)))?;
+                }
+                self.name(blob);
+                Ok(())
+            })?;
+        }
+        if batch.rows > 0 { queue.send(&send, batch) } else { Ok(()) }
+    }
+
+    fn write_all(&self, session: &mut Session, queue: &Queue) -> Result<()> {
+        let result = self.write_each(session, queue);
+        if result.is_err() {
+            queue.failed.store(true, Ordering::SeqCst);
+            // The reader may be waiting to hand over a batch.
+            while queue.next().is_some() {}
+        }
+        result
+    }
+
+    fn write_each(&self, session: &mut Session, queue: &Queue) -> Result<()> {
+        let mut writer = Writer::new(session, self.shape)?;
+        while let Some(batch) = queue.next() {
+            self.cancel.check()?;
+            let (rows, bytes) = (batch.rows, batch.bytes as u64);
+            let began = Instant::now();
+            writer.write(batch)?;
+            self.count(|c| {
+                c.read += rows;
+                c.inserted += rows;
+                c.bytes += bytes;
+                c.writing += began.elapsed().as_secs_f64();
+            })?;
+        }
+        Ok(())
+    }
+
+    fn count(&self, add: impl FnOnce(&mut Injected)) -> Result<()> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rows, bytes) = (counts.deleted + counts.inserted, counts.bytes);
+        add(&mut counts);
+        let progress = Progress {
+            table: self.shape.dump.name(),
+            unchanged: counts.unchanged,
+            deleted: counts.deleted,
+            inserted: counts.inserted,
+            bytes: counts.bytes,
+            left: self.due.load(Ordering::SeqCst).saturating_sub(counts.inserted),
+            batch_rows: counts.deleted + counts.inserted - rows,
+            batch_bytes: counts.bytes - bytes,
+        };
+        drop(counts);
+        (self.progress)(progress)
+    }
+}
+
+struct Queue {
+    batches: Mutex<Receiver<Batch>>,
+    failed: AtomicBool,
+}
+
+impl Queue {
+    fn next(&self) -> Option<Batch> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    }
+
+    fn send(&self, send: &SyncSender<Batch>, batch: Batch) -> Result<()> {
+        let stopped = || Error::new(Kind::Cancelled, "writing stopped");
+        if self.failed.load(Ordering::SeqCst) {
+            return Err(stopped());
+        }
+        send.send(batch).map_err(|_| stopped())
+    }
+}

@@ -1,0 +1,73 @@
+//! Rows written over those with their keys: loaded beside the table, then taken from there in one statement.
+//!
+//! A renamed tag changes thousands of rows in one column. Deleting and inserting them touches every index twice, and
+//! cost a server more than twice the processor time that changing them in place does, which touches only the indexes
+//! of what changed.
+
+use super::dump::MAILBOX_ID;
+use super::shape::Shape;
+use super::write::{Batch, Writer};
+use crate::clients::db::{Session, name};
+use crate::error::Result;
+
+/// What changed rows are loaded into: a temporary table, which only its connection sees.
+const BESIDE: &str = "zlm_changed";
+
+/// Writes batches of changed and new rows of one table through one connection.
+pub(super) struct Over<'a> {
+    session: &'a mut Session,
+    shape: &'a Shape,
+    beside: String,
+    change: String,
+    add: String,
+}
+
+impl<'a> Over<'a> {
+    /// Takes a connection, and makes the table beside.
+    pub fn new(session: &'a mut Session, shape: &'a Shape) -> Result<Self> {
+        let database = name(shape.dump.destination())?;
+        let table = format!("{database}.{}", name(&shape.dump.table)?);
+        let beside = format!("{database}.{BESIDE}");
+        let columns: Vec<String> = shape.pairs.iter().map(|pair| name(&pair.to.name)).collect::<Result<_>>()?;
+        let mut key: Vec<String> = shape.key.iter().map(|column| name(column)).collect::<Result<_>>()?;
+        if !shape.key.iter().any(|column| column == MAILBOX_ID) {
+            key.push(name(MAILBOX_ID)?);
+        }
+        let of = |side: &str, columns: &[String]| columns.iter().map(|c| format!("{side}.{c}")).collect::<Vec<_>>();
+        let same: Vec<String> = key.iter().map(|c| format!("t.{c} = z.{c}")).collect();
+        let same = same.join(" AND ");
+        let changed: Vec<String> =
+            columns.iter().filter(|c| !key.contains(c)).map(|c| format!("t.{c} = z.{c}")).collect();
+        let (list, taken, first) = (columns.join(","), of("z", &columns).join(","), of("t", &key).swap_remove(0));
+        session.run(&format!(
+            "CREATE OR REPLACE TEMPORARY TABLE {beside} (PRIMARY KEY ({})) ENGINE=InnoDB SELECT {list} FROM {table} LIMIT 0",
+            key.join(",")
+        ))?;
+        Ok(Self {
+            session,
+            shape,
+            change: format!("UPDATE {table} t JOIN {beside} z ON {same} SET {}", changed.join(", ")),
+            add: format!(
+                "INSERT INTO {table} ({list}) SELECT {taken} FROM {beside} z LEFT JOIN {table} t ON {same} \
+                 WHERE {first} IS NULL"
+            ),
+            beside,
+        })
+    }
+
+    /// Writes a batch in one transaction; gives how many of its rows were not there before.
+    pub fn write(&mut self, batch: Batch) -> Result<u64> {
+        self.session.run(&format!("DELETE FROM {}", self.beside))?;
+        Writer::beside(self.session, self.shape, &self.beside)?.write(batch)?;
+        let (change, add) = (&self.change, &self.add);
+        self.session.transaction(|session| {
+            session.run(change)?;
+            Ok(session.run(add)?.affected)
+        })
+    }
+
+    /// Takes the table beside away.
+    pub fn end(self) -> Result<()> {
+        self.session.run(&format!("DROP TEMPORARY TABLE {}", self.beside)).map(drop)
+    }
+}

@@ -1,0 +1,273 @@
+//! Proof that two copies are equal by content, and that a source stood still between two moments.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use serde::{Deserialize, Serialize};
+
+use super::difference::{CHANGE, Prints, both_prints, prints, unequal};
+use super::dump::{Dump, MAILBOX_ID, Rewrite, Side};
+use super::layout::Layout;
+use super::shape::{SPAN, Shape};
+use crate::cancel::Cancel;
+use crate::clients::db::{Pool, Session};
+use crate::error::{Error, Kind, Result};
+
+/// What a comparison of both sides found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Every table that was compared, in the order of the dumps.
+    pub tables: Vec<TableProof>,
+    /// What is not equal, in words; empty when all is.
+    pub differences: Vec<String>,
+}
+
+/// A table that was compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableProof {
+    /// `database.table` at the source.
+    pub name: String,
+    /// Rows at the source.
+    pub rows: u64,
+    /// The source's contents, as rewritten.
+    pub fingerprint: String,
+}
+
+impl Proof {
+    /// Whether everything is equal.
+    pub fn holds(&self) -> bool {
+        self.differences.is_empty()
+    }
+}
+
+/// Compares every row of the dumps on both sides, by content and as rewritten. Differences are an answer, not
+/// an error.
+pub fn prove(source: &Pool, destination: &Pool, dumps: &[Dump], cancel: &Cancel) -> Result<Proof> {
+    Ok(proof_of(&compare(source, destination, dumps, &[], cancel)?))
+}
+
+/// Reads every row of the dumps on both sides. The columns named in `own` are each side's own, and not compared.
+pub fn compare(
+    source: &Pool,
+    destination: &Pool,
+    dumps: &[Dump],
+    own: &[&str],
+    cancel: &Cancel,
+) -> Result<Vec<Compared>> {
+    each_table(dumps, |dump| {
+        let (mut from, mut to) = (source.get(cancel)?, destination.get(cancel)?);
+        Compared::read(&mut from, &mut to, dump, own)
+    })
+}
+
+/// What comparisons found.
+pub fn proof_of(compared: &[Compared]) -> Proof {
+    Proof {
+        tables: compared.iter().map(Compared::proof).collect(),
+        differences: compared.iter().flat_map(Compared::differences).collect(),
+    }
+}
+
+/// What a destination holds of a dump, as it was left by whoever wrote there last.
+#[derive(Clone, Debug)]
+pub struct Held(pub(super) Prints);
+
+/// A table of which every row was compared on both sides: what each side held when it was last read.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    /// The dump.
+    pub dump: Dump,
+    range: Option<String>,
+    here: Prints,
+    there: Prints,
+}
+
+impl Compared {
+    pub(super) fn new(shape: &Shape, (here, there): (Prints, Prints)) -> Self {
+        Self { dump: shape.dump.clone(), range: shape.range.clone(), here, there }
+    }
+
+    /// A table that is not there, or holds nothing and has no counterpart.
+    pub(super) fn nothing(dump: &Dump) -> Self {
+        Self { dump: dump.clone(), range: None, here: Prints::new(), there: Prints::new() }
+    }
+
+    /// Reads every row of both sides.
+    fn read(source: &mut Session, destination: &mut Session, dump: &Dump, own: &[&str]) -> Result<Self> {
+        match Shape::fit(source, destination, dump)? {
+            Some(mut shape) => {
+                shape.pairs.retain(|pair| !own.contains(&pair.to.name.as_str()));
+                Ok(Self::new(&shape, both_prints(source, destination, &shape)?))
+            }
+            None => Ok(Self::nothing(dump)),
+        }
+    }
+
+    /// What was compared, in numbers.
+    pub fn proof(&self) -> TableProof {
+        table_proof(&self.dump, &self.here)
+    }
+
+    /// What is not equal, in words, neighbouring ranges together.
+    pub fn differences(&self) -> Vec<String> {
+        let mut spans: Vec<(i64, i64)> = Vec::new();
+        for range in unequal(&self.here, &self.there) {
+            match spans.last_mut() {
+                Some((_, last)) if *last + 1 == range => *last = range,
+                _ => spans.push((range, range)),
+            }
+        }
+        let rows = |prints: &Prints, (first, last)| prints.range(first..=last).map(|(_, p)| p.rows).sum::<u64>();
+        let mut differences: Vec<String> = spans
+            .into_iter()
+            .map(|span| {
+                let place = match &self.range {
+                    Some(column) => format!("{column} {} to {}", span.0 * SPAN, span.1 * SPAN + SPAN - 1),
+                    None => "all rows".into(),
+                };
+                let (a, b) = (rows(&self.here, span), rows(&self.there, span));
+                format!(
+                    "{}, {place}: {a} rows at the source, {b} at the destination, contents differ",
+                    self.dump.name()
+                )
+            })
+            .collect();
+        let unmapped: u64 = self.there.values().map(|print| print.unmapped).sum();
+        if unmapped > 0 {
+            let mapped: Vec<&str> = self
+                .dump
+                .rewrites
+                .iter()
+                .filter(|(_, r)| matches!(r, Rewrite::Map(_)))
+                .map(|(c, _)| c.as_str())
+                .collect();
+            differences.push(format!(
+                "{}: {unmapped} rows at the destination with a {} that is not mapped",
+                self.dump.name(),
+                mapped.join(" or ")
+            ));
+        }
+        differences
+    }
+}
+
+fn table_proof(dump: &Dump, prints: &Prints) -> TableProof {
+    TableProof { name: dump.name(), rows: prints.values().map(|p| p.rows).sum(), fingerprint: digest(prints) }
+}
+
+/// The state of a mailbox at a moment: two equal marks mean that nothing was written in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeMark {
+    /// `mailbox.change_checkpoint`, by which mailboxd counts changes in steps.
+    pub change_checkpoint: u64,
+    /// Each table.
+    pub tables: Vec<TableMark>,
+}
+
+/// The state of one table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableMark {
+    /// `database.table`.
+    pub name: String,
+    /// Rows.
+    pub rows: u64,
+    /// The highest `mod_metadata`, where there is such a column and a row.
+    pub max_mod_metadata: Option<u64>,
+    /// The sum of all `mod_metadata`, where there is such a column and a row.
+    pub sum_mod_metadata: Option<u64>,
+    /// All contents; `None` where the table was too long for a mark.
+    pub fingerprint: Option<String>,
+}
+
+impl FreezeMark {
+    /// What changed until `later`, in words.
+    pub fn changes(&self, later: &FreezeMark) -> Vec<String> {
+        let mut changes = Vec::new();
+        if self.change_checkpoint != later.change_checkpoint {
+            changes
+                .push(format!("change_checkpoint went from {} to {}", self.change_checkpoint, later.change_checkpoint));
+        }
+        for now in &later.tables {
+            match self.tables.iter().find(|table| table.name == now.name) {
+                Some(then) if then == now => {}
+                Some(then) => changes.push(format!("{}: changed, {} rows then, {} now", now.name, then.rows, now.rows)),
+                None => changes.push(format!("{}: was not there", now.name)),
+            }
+        }
+        changes
+    }
+}
+
+/// Up to this many rows of a table are marked by content. Of a longer one a mark holds what its indexes tell; its
+/// contents are in the comparison of both copies, and marks stand guard around that one reading of all rows.
+const SHORT: u64 = 5000;
+
+/// Marks the state of a mailbox at the source. `mailbox` is its id there, `dumps` are its tables.
+pub fn freeze_mark(source: &Pool, mailbox: u32, dumps: &[Dump], cancel: &Cancel) -> Result<FreezeMark> {
+    let sql = format!("SELECT change_checkpoint FROM zimbra.mailbox WHERE id = {mailbox}");
+    let checkpoint: Option<(u64,)> = source.get(cancel)?.first(&sql, ())?;
+    let Some((change_checkpoint,)) = checkpoint else {
+        return Err(Error::new(Kind::NotFound, format!("mailbox {mailbox} on {}: no such mailbox", source.store())));
+    };
+    let tables = each_table(dumps, |dump| mark_table(&mut *source.get(cancel)?, dump))?;
+    Ok(FreezeMark { change_checkpoint, tables: tables.into_iter().flatten().collect() })
+}
+
+fn mark_table(source: &mut Session, dump: &Dump) -> Result<Option<TableMark>> {
+    let Some(layout) = Layout::read(source, &dump.database, &dump.table)? else { return Ok(None) };
+    let changes = match layout.column(CHANGE) {
+        Some(_) => format!("MAX({CHANGE}), SUM({CHANGE})"),
+        None => "NULL, NULL".to_owned(),
+    };
+    // The server would rather read whole rows, which takes it twice as long.
+    let by_change = [MAILBOX_ID, CHANGE];
+    let index = layout.keys.iter().find(|key| key.columns.iter().map(|(column, _)| column.as_str()).eq(by_change));
+    let from = dump.read_by(Side::Source, index.map(|key| key.name.as_str()))?;
+    let (rows, max_mod_metadata, sum_mod_metadata) =
+        source.one(&format!("SELECT COUNT(*), {changes} FROM {from}"), ())?;
+    let fingerprint = match rows {
+        0..=SHORT => Some(digest(&prints(source, &Shape::of(dump, &layout), Side::Source)?)),
+        _ => None,
+    };
+    Ok(Some(TableMark { name: dump.name(), rows, max_mod_metadata, sum_mod_metadata, fingerprint }))
+}
+
+/// Does the same with every table, two at a time: more than the two cores or disks of a store would gain
+/// nothing, and the other connections stay free for who else works on the store.
+pub(super) fn each_table<T: Send>(dumps: &[Dump], work: impl Fn(&Dump) -> Result<T> + Sync) -> Result<Vec<T>> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        let run = || {
+            while let Some((at, dump)) =
+                Some(next.fetch_add(1, Ordering::SeqCst)).and_then(|at| Some((at, dumps.get(at)?)))
+            {
+                let result = work(dump);
+                let failed = result.is_err();
+                results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
+                if failed {
+                    return;
+                }
+            }
+        };
+        scope.spawn(run);
+        run();
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// All fingerprints as one text: rows, and FNV-1a of every range's numbers.
+fn digest(prints: &Prints) -> String {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut rows = 0;
+    for (range, print) in prints {
+        rows += print.rows;
+        for byte in [range.to_le_bytes(), print.rows.to_le_bytes(), print.sum.to_le_bytes()].concat() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    format!("{rows}:{hash:016x}")
+}

@@ -1,0 +1,25 @@
+//! Whatever fails, nobody loses mail: a move that fails leaves the mailbox as it was and its copy without a trace, or
+//! says what is left to do. Each test is one failure.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod budget;
+mod databases;
+mod files;
+mod guards;
+#[cfg(feature = "failpoints")]
+mod killed;
+mod meanwhile;
+mod preflight;
+mod retried;
+mod room;
+mod run;
+mod runs;
+mod signals;
+mod site;
+mod snapshot;
+mod soap;
+mod ssh;
+mod switched;
+#[cfg(feature = "failpoints")]
+mod taken_over;

@@ -1,0 +1,101 @@
+//! Failures after the switch: the account has its new home, and only the way forward is left.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use zlm_lab::lab_mail::journal::Journal;
+use zlm_lab::{Mail, poll};
+
+use crate::site::site;
+use crate::snapshot::assert_text;
+
+#[test]
+fn store_that_cannot_be_told() {
+    let site = site();
+    let mailbox = site.mailbox();
+    let mut zlm = site.start_paused_move(&mailbox, "step(\"open\"");
+    zlm.wait_for("paused");
+    site.fault("store1", "FlushCacheRequest fail service.FAILURE");
+    let journal = site.dir().join("journal");
+    let writer = site
+        .start_writer(
+            Mail {
+                recipients: vec![mailbox.email.clone()],
+                rate: 10.0,
+                count: Some(5),
+                size: 2000,
+                journal: journal.clone(),
+                drain: Duration::from_secs(30),
+            },
+            Arc::new(AtomicBool::new(false)),
+        )
+        .unwrap();
+    site.go_on();
+    let ended = zlm.end();
+    ended.assert(4, &["store1.lab.test", "status maintenance", "next: zlm resume "]);
+    assert_text("store-not-told", &mailbox, &ended);
+    assert_eq!(site.attribute(&mailbox.local, "zimbraMailHost").unwrap(), "store2.lab.test");
+    assert_eq!(site.attribute(&mailbox.local, "zimbraAccountStatus").unwrap(), "maintenance");
+    site.fault("store1", "clear");
+    site.run_next(&ended).assert(0, &[]);
+    let sums = writer.join().unwrap();
+    assert_eq!(sums.undelivered, 0, "{sums:?}");
+    let journal = Journal::read(&journal).unwrap();
+    let report = site.check_moved(&mailbox.before, "store1", "store2", Some(&journal), false).unwrap();
+    assert!(report.is_clean(), "{report}");
+    site.assert_let_go(&mailbox);
+}
+
+#[test]
+fn new_home_that_dies() {
+    let site = site();
+    let mailbox = site.mailbox();
+    let mut zlm = site.start_paused_move(&mailbox, "step(\"open\"");
+    zlm.wait_for("paused");
+    site.kill("store2", zlm_lab::Service::Mailboxd).unwrap();
+    site.go_on();
+    let ended = zlm.end();
+    site.mailboxd_again("store2");
+    ended.assert(4, &["store2.lab.test", "next: zlm resume "]);
+    site.run_next(&ended).assert(0, &[]);
+    let open = poll(Duration::from_secs(5), || {
+        Ok((site.attribute(&mailbox.local, "zimbraAccountStatus").as_deref() == Some("active")).then_some(()))
+    });
+    assert!(open.unwrap().is_some());
+    site.assert_moved(&mailbox);
+    site.assert_let_go(&mailbox);
+}
+
+#[test]
+fn stop_request_after_the_switch() {
+    let site = site();
+    let mailbox = site.mailbox();
+    let mut zlm = site.start_paused_move(&mailbox, "step(\"open\"");
+    zlm.wait_for("paused");
+    zlm.signal(Signal::INT);
+    zlm.wait_for("stopping");
+    site.go_on();
+    zlm.end().assert(0, &[]);
+    site.assert_moved(&mailbox);
+    site.assert_let_go(&mailbox);
+}
+
+#[test]
+fn two_stop_requests_after_the_switch() {
+    let site = site();
+    let mailbox = site.mailbox();
+    let mut zlm = site.start_paused_move(&mailbox, "step(\"open\"");
+    zlm.wait_for("paused");
+    zlm.signal(Signal::INT);
+    zlm.wait_for("stopping");
+    zlm.signal(Signal::INT);
+    let ended = zlm.end();
+    ended.assert(4, &["next: zlm resume ", "on store2.lab.test"]);
+    assert_text("stopped-after-switch", &mailbox, &ended);
+    site.go_on();
+    site.run_next(&ended).assert(0, &[]);
+    site.assert_moved(&mailbox);
+    site.assert_let_go(&mailbox);
+}

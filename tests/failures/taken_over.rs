@@ -1,0 +1,69 @@
+//! Runs that stand still until another operator has ended them, and wake: they change nothing any more.
+
+use zlm_lab::account_dn;
+
+use crate::site::site;
+
+#[test]
+fn wakes_to_write_rows() {
+    let site = site();
+    let mailbox = site.mailbox();
+    let mut zlm = site.start_move_at(&mailbox, "inject:1.before=pause");
+    zlm.wait_until_still();
+    site.take_away(&mailbox);
+    // The number of the copy that was taken away may be this one's now.
+    let words = ["run", "move", "--email", &mailbox.email, "--dest", "store2.lab.test"];
+    site.zlm("store2", &words).assert(0, &[]);
+    zlm.wake();
+    let ended = zlm.end();
+    site.assert_moved(&mailbox);
+    ended.assert(5, &["holds it no more", "zlm reconcile"]);
+}
+
+/// A claim that is lost ends a script, whatever it catches.
+#[test]
+fn cannot_be_caught() {
+    let site = site();
+    for effect in ["freeze(mv)", "parallel([|| freeze(mv)])", "retry(|| step(\"s\", || freeze(mv)))"] {
+        let mailbox = site.mailbox();
+        let deaf = format!("try {{ {effect}; }} catch {{ print(\"caught\"); }} print(\"went on\"); return 1;");
+        let mut zlm = site.start_edited_move(&mailbox, "let copy", &format!("{} {deaf}", site.pause()));
+        zlm.wait_for("paused");
+        site.take_away(&mailbox);
+        site.go_on();
+        let ended = zlm.end();
+        ended.assert(5, &["holds it no more"]);
+        assert!(!ended.err.contains("caught") && !ended.err.contains("went on"), "{effect}: {}", ended.err);
+        site.assert_rolled_back(&mailbox);
+    }
+}
+
+#[test]
+fn wakes_to_undo() {
+    let site = site();
+    let mailbox = site.mailbox();
+    let mut zlm = site.start_move_at(&mailbox, "verify.before=error,undo2.before=pause");
+    zlm.wait_until_still();
+    site.take_away(&mailbox);
+    // What it would still give back is not what is right by now.
+    let locked = [("zimbraAccountStatus", &["locked"][..])];
+    site.ldap_modify(&account_dn(&mailbox.local), &locked).unwrap();
+    let mailbox = site.again(&mailbox);
+    zlm.wake();
+    let ended = zlm.end();
+    site.assert_rolled_back(&mailbox);
+    ended.assert(5, &["holds it no more"]);
+}
+
+#[test]
+fn wakes_to_switch() {
+    let site = site();
+    let mailbox = site.mailbox();
+    let mut zlm = site.start_move_at(&mailbox, "switch_to:4.before=pause");
+    zlm.wait_until_still();
+    site.take_away(&mailbox);
+    zlm.wake();
+    let ended = zlm.end();
+    site.assert_rolled_back(&mailbox);
+    ended.assert(5, &["holds it no more", "zlm reconcile"]);
+}

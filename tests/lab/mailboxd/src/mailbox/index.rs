@@ -1,0 +1,107 @@
+//! The search index: items are indexed some time after they came, which sets `index_id` without a new
+//! change id and writes to the index directory.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use lab_mail::volume::{self, OWNER};
+use mysql::prelude::Queryable;
+
+use super::tx::table;
+use super::{Mailbox, state};
+use crate::fault::{Fault, Outcome};
+use crate::store::Store;
+
+const PAUSE: Duration = Duration::from_millis(200);
+const BATCH: usize = 50;
+
+/// Indexes what waits in mailboxes that are in memory, for as long as the process lives.
+pub fn run(store: &Arc<Store>) {
+    loop {
+        let resting = store.resting.load(Ordering::SeqCst);
+        for mailbox in store.mailboxes.all_open().into_iter().filter(|_| !resting) {
+            // A mailbox locked out in between, or a database that is away, is met again in the next round.
+            let _ = index(store, &mailbox);
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+fn index(store: &Store, mailbox: &Mailbox) -> Outcome<()> {
+    let items = table(mailbox.group, "mail_item");
+    let query = format!("SELECT id FROM {items} WHERE mailbox_id = ? AND index_id IN (0, 1) ORDER BY id LIMIT {BATCH}");
+    let waiting: Vec<u32> = store.pool.get_conn()?.exec(query, (mailbox.id,))?;
+    let Some(last) = waiting.last() else { return Ok(()) };
+    mailbox.write(store, |tx| {
+        let statement =
+            format!("UPDATE {items} SET index_id = id WHERE mailbox_id = ? AND id = ? AND index_id IN (0, 1)");
+        tx.sql.exec_batch(&statement, waiting.iter().map(|id| (mailbox.id, id)))?;
+        let text: String = waiting.iter().map(|id| format!("{id}\n")).collect();
+        write_segment(store, mailbox, tx.state.index_volume, &format!("_{last}.seg"), &text)
+    })
+}
+
+/// Closes the index of a mailbox that was just locked out. The batch in flight is still flushed, a
+/// moment after the lock was granted.
+pub fn evict(store: &Arc<Store>, mailbox: &Arc<Mailbox>) {
+    let (store, mailbox) = (Arc::clone(store), Arc::clone(mailbox));
+    thread::spawn(move || {
+        thread::sleep(PAUSE);
+        // Nobody waits for a flush, so nobody hears of its failure.
+        let _ = flush(&store, &mailbox);
+    });
+}
+
+fn flush(store: &Store, mailbox: &Mailbox) -> Outcome<()> {
+    let Some(row) = state::read_row(&mut store.pool.get_conn()?, mailbox.id)? else { return Ok(()) };
+    let volumes = store.volumes();
+    let volume = volumes.get(row.state.index_volume).ok_or_else(|| Fault::failure("no such index volume"))?;
+    if !volume.index_dir(mailbox.id).is_dir() {
+        return Ok(());
+    }
+    write_segment(store, mailbox, volume.id, "segments.gen", "flushed\n")
+}
+
+fn write_segment(store: &Store, mailbox: &Mailbox, volume: u8, name: &str, text: &str) -> Outcome<()> {
+    let volumes = store.volumes();
+    let volume = volumes.get(volume).ok_or_else(|| Fault::failure("no such index volume"))?;
+    let dir = volume.index_dir(mailbox.id);
+    volume::make_dirs(&volume.root, &dir)?;
+    Ok(replace(&dir.join(name), text)?)
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o640))?;
+    chown(path, Some(OWNER), Some(OWNER))
+}
+
+/// Has a whole mailbox indexed again.
+///
+/// # Errors
+/// `mail.MAINTENANCE` or `service.FAILURE`.
+pub fn restart(store: &Store, mailbox: &Mailbox) -> Outcome<()> {
+    mailbox.write(store, |tx| {
+        let statement =
+            format!("UPDATE {} SET index_id = 0 WHERE mailbox_id = ? AND index_id > 0", tx.table("mail_item"));
+        Ok(tx.sql.exec_drop(statement, (mailbox.id,))?)
+    })
+}
+
+/// How many items wait for the index.
+///
+/// # Errors
+/// `service.FAILURE`.
+pub fn waiting(store: &Store, mailbox: &Mailbox) -> Outcome<u64> {
+    let query = format!(
+        "SELECT COUNT(*) FROM {} WHERE mailbox_id = ? AND index_id IN (0, 1)",
+        table(mailbox.group, "mail_item")
+    );
+    Ok(store.pool.get_conn()?.exec_first(query, (mailbox.id,))?.unwrap_or(0))
+}

@@ -1,0 +1,10 @@
+//! Rows between two real servers.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod claims;
+mod copy;
+mod cut;
+mod proof;
+mod servers;
+mod store;

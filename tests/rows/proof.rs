@@ -1,0 +1,136 @@
+//! Proofs: equal is equal, and every difference shows.
+
+use zlm::cancel::Cancel;
+use zlm::rows::{
+    Dump, Held, InjectOptions, Rewrite, count, freeze_mark, inject_compared, inject_held, mailbox_dumps, prove, save,
+};
+
+use crate::copy::{copy, dump, messages};
+use crate::servers::Pair;
+
+#[test]
+fn a_proof_finds_what_is_not_equal() {
+    let pair = Pair::shared();
+    let (source, destination, cancel) = (pair.source.pool(), pair.destination.pool(), Cancel::default());
+    messages(&pair.source, 121, 9000);
+    let dumps = [dump("mail_item", 121, 1121), dump("tag", 121, 1121)];
+    let proof = prove(&source, &destination, &dumps, &cancel).unwrap();
+    assert_eq!(proof.differences.len(), 1, "{proof:?}");
+    copy(&pair, &dumps[0]).unwrap();
+    let proof = prove(&source, &destination, &dumps, &cancel).unwrap();
+    assert!(proof.holds(), "{proof:?}");
+    assert_eq!(proof.tables[0].rows, 9000);
+    pair.destination.sql("UPDATE mboxgroup1.mail_item SET flags = flags | 1 WHERE mailbox_id = 1121 AND id = 5000");
+    let proof = prove(&source, &destination, &dumps, &cancel).unwrap();
+    assert_eq!(
+        proof.differences,
+        ["mboxgroup1.mail_item, id 4992 to 5055: 64 rows at the source, 64 at the destination, contents differ"]
+    );
+    pair.destination.sql("UPDATE mboxgroup1.mail_item SET locator = '1' WHERE mailbox_id = 1121 AND id = 5000");
+    let proof = prove(&source, &destination, &dumps, &cancel).unwrap();
+    assert!(
+        proof.differences.iter().any(|d| d.contains("1 rows at the destination with a locator that is not mapped")),
+        "{proof:?}"
+    );
+}
+
+/// Under the freeze only the source is read whole; what the destination held follows what is written there.
+#[test]
+fn what_a_destination_held_is_followed() {
+    let pair = Pair::shared();
+    let (source, destination, cancel) = (pair.source.pool(), pair.destination.pool(), Cancel::default());
+    messages(&pair.source, 133, 5_000);
+    let (dumps, options) = ([dump("mail_item", 133, 1133)], InjectOptions::default());
+    let held = inject_held(&source, &destination, &dumps, &options, &|_| Ok(()), &cancel).unwrap();
+    let mut held: Vec<Held> = held.into_iter().map(|(_, held)| held).collect();
+    let vanished = "DELETE FROM mboxgroup1.mail_item WHERE mailbox_id = 133 AND id IN (400, 3000)";
+    let named = "INSERT INTO mboxgroup1.mail_item (mailbox_id, id, type, folder_id, date, size, name, mod_metadata, mod_content) \
+                 VALUES (133, 90001, 5, 2, 1, 1, 'name144', 9900, 9900)";
+    // Changed and new ones that the change number tells; unread ones and gone ones that it does not tell; and a new one
+    // that cannot come before another has gone.
+    for changes in [
+        "UPDATE mboxgroup1.mail_item SET tag_names = x'0078790000', mod_metadata = 9000 WHERE mailbox_id = 133 AND id % 7 = 0",
+        "UPDATE mboxgroup1.mail_item SET unread = 0 WHERE mailbox_id = 133 AND id IN (300, 2300)",
+        &format!("{vanished};\n{named}"),
+        "UPDATE mboxgroup1.mail_item SET flags = 2, mod_metadata = 9901 WHERE mailbox_id = 133 AND id = 90001",
+    ] {
+        pair.source.sql(changes);
+        let known = |_: &Dump| Some(held[0].clone());
+        let each = inject_compared(&source, &destination, &dumps, &known, &options, &|_| Ok(()), &cancel).unwrap();
+        let (_, compared) = each.into_iter().next().unwrap();
+        assert_eq!(compared.differences(), [""; 0], "{changes}");
+        let proof = prove(&source, &destination, &dumps, &cancel).unwrap();
+        assert_eq!((proof.differences, &proof.tables[0]), (Vec::new(), &compared.proof()), "{changes}");
+        held = inject_held(&source, &destination, &dumps, &options, &|_| Ok(()), &cancel)
+            .unwrap()
+            .into_iter()
+            .map(|(injected, held)| {
+                assert_eq!((injected.inserted, injected.deleted), (0, 0), "{changes}");
+                held
+            })
+            .collect();
+    }
+}
+
+#[test]
+fn a_freeze_mark_sees_every_write() {
+    let pair = Pair::shared();
+    let (source, cancel) = (pair.source.pool(), Cancel::default());
+    messages(&pair.source, 122, 100);
+    pair.source.sql("INSERT INTO zimbra.mailbox (id, group_id, account_id, index_volume_id, change_checkpoint) VALUES (122, 1, 'mark', 2, 100)");
+    let dumps = [dump("mail_item", 122, 1122), dump("tag", 122, 1122)];
+    let mark = || freeze_mark(&source, 122, &dumps, &cancel).unwrap();
+    let first = mark();
+    assert_eq!(first.tables[0].max_mod_metadata, Some(400));
+    assert!(first.changes(&mark()).is_empty());
+    pair.source.sql("UPDATE mboxgroup1.mail_item SET unread = 0 WHERE mailbox_id = 122 AND id = 300");
+    assert_eq!(first.changes(&mark()).len(), 1);
+    pair.source.sql("UPDATE zimbra.mailbox SET change_checkpoint = 200 WHERE id = 122");
+    assert_eq!(first.changes(&mark()).len(), 2);
+    assert!(freeze_mark(&source, 12200, &dumps, &cancel).is_err());
+}
+
+#[test]
+fn every_table_of_a_mailbox_is_found() {
+    let pair = Pair::shared();
+    let (mut source, mut destination) = (pair.source.session(), pair.destination.session());
+    pair.source.sql("CREATE TABLE mboxgroup1.extension_ (mailbox_id INT UNSIGNED, locator INT, id INT)");
+    let rewrites = [("mailbox_id".to_string(), Rewrite::Constant(1))].into();
+    let dumps = mailbox_dumps(&mut source, &mut destination, "mboxgroup1", "mboxgroup1", 123, &rewrites).unwrap();
+    let names: Vec<String> = dumps.iter().map(|d| d.name()).collect();
+    for table in [
+        "mboxgroup1.mail_item",
+        "mboxgroup1.event",
+        "mboxgroup1.watch",
+        "zimbra.mailbox_metadata",
+        "zimbra.mobile_devices",
+    ] {
+        assert!(names.iter().any(|name| name == table), "{table} in {names:?}");
+    }
+    for table in [
+        "zimbra.mailbox",
+        "zimbra.volume_blobs",
+        "zimbra.pending_acl_push",
+        "zimbra.deleted_account",
+        "mboxgroup1.extension_",
+    ] {
+        assert!(!names.iter().any(|name| name == table), "{table} in {names:?}");
+    }
+    pair.source.sql("INSERT INTO mboxgroup1.extension_ VALUES (123, 1, 1)");
+    let error = mailbox_dumps(&mut source, &mut destination, "mboxgroup1", "mboxgroup1", 123, &rewrites).unwrap_err();
+    assert!(error.to_string().contains("mboxgroup1.extension_"), "{error}");
+}
+
+#[test]
+fn a_saved_dump_can_be_read_by_a_person_and_by_a_server() {
+    let pair = Pair::shared();
+    messages(&pair.source, 124, 30);
+    let dump = dump("mail_item", 124, 1124);
+    assert_eq!(count(&mut pair.source.session(), &dump).unwrap().rows, 30);
+    let mut text = Vec::new();
+    assert_eq!(save(&pair.source.pool(), &dump, &mut text, &Cancel::default()).unwrap(), 30);
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("'see (124, 3)'") && text.contains("x'00746167003100'"), "{text}");
+    pair.destination.sql(&text);
+    assert_eq!(copy(&pair, &dump).unwrap().unchanged, 30);
+}
