@@ -167,7 +167,7 @@ pub(crate) fn start(host: &Host, service: Service) -> Result<()> {
         if answers(host, service) {
             return Ok(Some(()));
         }
-        if has_ended(host, service) {
+        if written_pid(host, service).is_some_and(|number| has_ended(host, number)) {
             bail!("{}: {service} ended; {}", host.name, tail(&log(host, service)));
         }
         Ok(None)
@@ -199,7 +199,7 @@ pub(crate) fn kill(host: &Host, service: Service) -> Result<()> {
 fn end(host: &Host, service: Service, signal: &str) -> Result<()> {
     let Some(number) = pid(host, service) else { return Ok(()) };
     output(&mut host.command("root", &["bash", "-c", "kill -s \"$1\" \"$2\"", "kill", signal, &number.to_string()]))?;
-    poll(LIMIT, || Ok(pid(host, service).is_none().then_some(())))?
+    poll(LIMIT, || Ok(has_ended(host, number).then_some(())))?
         .with_context(|| format!("{}: {service} does not end; {}", host.name, tail(&log(host, service))))?;
     let _ = fs::remove_file(pid_file(host, service));
     Ok(())
@@ -236,14 +236,16 @@ fn pid(host: &Host, service: Service) -> Option<u32> {
     (process_name(host, number)? == service.process()).then_some(number)
 }
 
-/// Whether the process that is, or was to become, the server is gone. One that is just becoming it is not, though its
-/// name and arguments cannot be read at that moment.
-fn has_ended(host: &Host, service: Service) -> bool {
-    let Some((number, outer)) = written_pid(host, service).zip(host.pid()) else { return false };
+/// Whether the process that is, or was to become, the server is gone, and its sockets with it. One that is just becoming
+/// it is not, though its name and arguments cannot be read at that moment.
+fn has_ended(host: &Host, number: u32) -> bool {
+    let Some(outer) = host.pid() else { return true };
     let stat = format!("/proc/{}/root/proc/{number}/stat", outer.as_raw_nonzero());
-    // The state is the first letter after the name, which may hold anything.
-    let state = fs::read_to_string(stat).ok().and_then(|stat| stat.rsplit_once(") ")?.1.chars().next());
-    matches!(state, None | Some('Z' | 'X'))
+    let Ok(stat) = fs::read_to_string(stat) else { return true };
+    // What follows the name, which may hold anything: the state is the first field, the threads are the 18th.
+    let fields: Vec<&str> = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ').collect();
+    // The first thread may have ended while others still hold what all share.
+    matches!(fields.first(), Some(&("Z" | "X"))) && matches!(fields.get(17), Some(&("0" | "1")))
 }
 
 fn written_pid(host: &Host, service: Service) -> Option<u32> {
