@@ -70,9 +70,25 @@ pub(super) fn prints(session: &mut Session, shape: &Shape, side: Side) -> Result
     prints_where(session, shape, side, "TRUE")
 }
 
+/// The destination's, of the rows with those keys that another table of the same session holds.
+pub(super) fn prints_beside(session: &mut Session, shape: &Shape, beside: &str) -> Result<Prints> {
+    let (mut names, mut same) = (Vec::new(), Vec::new());
+    for (at, column) in shape.key.iter().enumerate() {
+        names.push(format!("`{column}` AS zlm_key_{at}"));
+        same.push(format!("`{column}` = zlm_key_{at}"));
+    }
+    // Row by row by its key: half of what a list of the keys costs.
+    let keys = format!("(SELECT {} FROM {beside}) AS zlm_keys STRAIGHT_JOIN ", names.join(","));
+    prints_joined(session, shape, Side::Destination, &keys, &same.join(" AND "))
+}
+
 fn prints_where(session: &mut Session, shape: &Shape, side: Side, condition: &str) -> Result<Prints> {
+    prints_joined(session, shape, side, "", condition)
+}
+
+fn prints_joined(session: &mut Session, shape: &Shape, side: Side, join: &str, condition: &str) -> Result<Prints> {
     let sql = format!(
-        "SELECT {} AS r, COUNT(*), SUM({}), SUM({}) FROM {} AND {condition} GROUP BY r",
+        "SELECT {} AS r, COUNT(*), SUM({}), SUM({}) FROM {join}{} AND {condition} GROUP BY r",
         shape.range_number(),
         shape.row_crc(side),
         shape.unmapped(side)?,
@@ -158,39 +174,31 @@ pub(super) fn everything(source: &mut Session, shape: &Shape) -> Result<Vec<Piec
     Ok(pieces)
 }
 
-/// The rows that the source has changed since the destination's were copied, so far as their change number tells. It
-/// finds most of them without reading the others, and no proof: much changes without it. Gives their keys; none where
-/// rows have no such number, or so many are new that ranges are better compared first.
-pub(super) fn known(source: &mut Session, destination: &mut Session, shape: &Shape) -> Result<Vec<Vec<i64>>> {
-    if shape.key.is_empty() || !shape.pairs.iter().any(|pair| pair.to.name == CHANGE && pair.rewrite.is_none()) {
-        return Ok(Vec::new());
-    }
-    let last = destination.raw(&format!("SELECT MAX({CHANGE}) FROM {}", shape.dump.from(Side::Destination)?))?;
-    let last: i64 = match last.first() {
-        Some(row) => number(row, 0)?,
-        None => return Ok(Vec::new()),
-    };
-    let key: Vec<String> = shape.key.iter().map(|column| format!("`{column}`")).collect();
-    let sql = format!(
-        "SELECT {} FROM {} AND {CHANGE} > {last} LIMIT {}",
-        key.join(","),
-        shape.dump.from(Side::Source)?,
-        MOST_KNOWN + 1
-    );
-    let mut keys = Vec::new();
-    source.each(&sql, |row| {
-        keys.push((0..row.len()).map(|at| number(&row, at)).collect::<Result<Vec<i64>>>()?);
-        Ok(())
-    })?;
-    if keys.len() > MOST_KNOWN {
-        return Ok(Vec::new());
-    }
-    keys.sort_unstable();
-    Ok(keys)
+/// Rows that the source has changed since the destination's were copied, so far as their change number tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// What they meet.
+    pub condition: String,
+    /// How many they are.
+    pub rows: u64,
 }
 
-/// More rows than these are not named one by one.
-const MOST_KNOWN: usize = 20_000;
+/// Finds most changed rows without reading the others, and no proof: much changes without a change number. `None` where
+/// rows have no such number, or none or so many are new that ranges are better compared first.
+pub(super) fn known(source: &mut Session, destination: &mut Session, shape: &Shape) -> Result<Option<Known>> {
+    if shape.key.is_empty() || !shape.pairs.iter().any(|pair| pair.to.name == CHANGE && pair.rewrite.is_none()) {
+        return Ok(None);
+    }
+    let last = destination.raw(&format!("SELECT MAX({CHANGE}) FROM {}", shape.dump.from(Side::Destination)?))?;
+    let Some(last) = last.first() else { return Ok(None) };
+    let condition = format!("{CHANGE} > {}", number::<i64>(last, 0)?);
+    let changed = format!("SELECT 1 FROM {} AND {condition} LIMIT {}", shape.by_change()?, MOST_KNOWN + 1);
+    let (rows,): (u64,) = source.one(&format!("SELECT COUNT(*) FROM ({changed}) AS changed"), ())?;
+    Ok((1..=MOST_KNOWN).contains(&rows).then_some(Known { condition, rows }))
+}
+
+/// More rows than these are not written over what is there, but with their ranges.
+const MOST_KNOWN: u64 = 20_000;
 
 /// What must happen, and how many rows may stay.
 pub(super) fn pieces(

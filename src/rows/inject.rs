@@ -12,8 +12,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::difference::{
-    Piece, Prints, both, both_prints, everything, is_empty, known, pieces, prints as prints_of, read_again, replace,
-    share,
+    Known, Piece, Prints, both, both_prints, everything, is_empty, known, pieces, prints as prints_of, read_again,
+    replace, share,
 };
 use super::dump::{Dump, Side};
 use super::over::Over;
@@ -239,12 +239,14 @@ impl<'a> Table<'a> {
             return Ok((copy.end(), None));
         }
         let known = known(from, to, shape)?;
-        copy.expect(known.len() as u64, |_| {})?;
+        copy.expect(known.as_ref().map_or(0, |known| known.rows), |_| {})?;
         let began = Instant::now();
         let ((here, mut there), comparing) = match held {
-            Some(Held(there)) => (copy.follow(source, from, to, &known, there)?, began.elapsed()),
+            Some(Held(there)) => (copy.follow(source, from, to, known.as_ref(), there)?, began.elapsed()),
             None => {
-                copy.write_over(from, to, &known)?;
+                if let Some(known) = &known {
+                    copy.write_over(from, to, known, None)?;
+                }
                 let began = Instant::now();
                 (both_prints(from, to, shape)?, began.elapsed())
             }
@@ -265,7 +267,7 @@ impl<'a> Table<'a> {
         log::debug!(
             "{}: {} rows known to differ; compared after {:.3} s, level after {:.3} s",
             shape.dump.name(),
-            known.len(),
+            known.map_or(0, |known| known.rows),
             compared_after.as_secs_f64(),
             injected.seconds
         );
@@ -338,16 +340,12 @@ impl Copy<'_> {
         source: &Pool,
         from: &mut Session,
         to: &mut Session,
-        known: &[Vec<i64>],
+        known: Option<&Known>,
         mut there: Prints,
     ) -> Result<(Prints, Prints)> {
-        if known.is_empty() {
-            return Ok((prints_of(from, self.shape, Side::Source)?, there));
-        }
+        let Some(known) = known else { return Ok((prints_of(from, self.shape, Side::Source)?, there)) };
         let write = |from: &mut Session| {
-            let before = share(to, self.shape, known)?;
-            self.write_over(from, to, known)?;
-            replace(&mut there, before, share(to, self.shape, known)?);
+            self.write_over(from, to, known, Some(&mut there))?;
             Ok(there)
         };
         match source.try_get()? {
@@ -356,14 +354,17 @@ impl Copy<'_> {
         }
     }
 
-    /// Writes rows by their keys, those that are there already and those that are not. Where that cannot be done it
-    /// leaves them to the comparison: a new item may have the name of one that is yet to be found gone, and must come
-    /// after that was deleted; or this user make no temporary tables.
-    fn write_over(&self, from: &mut Session, to: &mut Session, keys: &[Vec<i64>]) -> Result<()> {
-        if keys.is_empty() {
-            return Ok(());
-        }
-        match self.write_keys(from, to, keys) {
+    /// Writes changed rows, those that are there already and those that are not; `there` follows. Where that cannot be
+    /// done it leaves them to the comparison: a new item may have the name of one that is yet to be found gone, and must
+    /// come after that was deleted; or this user make no temporary tables.
+    fn write_over(
+        &self,
+        from: &mut Session,
+        to: &mut Session,
+        known: &Known,
+        there: Option<&mut Prints>,
+    ) -> Result<()> {
+        match self.write_known(from, to, known, there) {
             Err(error) if matches!(error.kind(), Kind::Data | Kind::Denied) => {
                 log::debug!("{error}; comparing first");
                 Ok(())
@@ -372,28 +373,33 @@ impl Copy<'_> {
         }
     }
 
-    fn write_keys(&self, from: &mut Session, to: &mut Session, keys: &[Vec<i64>]) -> Result<()> {
+    fn write_known(
+        &self,
+        from: &mut Session,
+        to: &mut Session,
+        known: &Known,
+        mut there: Option<&mut Prints>,
+    ) -> Result<()> {
         let (way, limit) = (Writer::way(to), self.limit(from, to));
         let reader = Reader::new(self.shape)?;
         let mut over = Over::new(to, self.shape)?;
         let mut batch = Batch::new(way);
-        let rows = Piece::Rows { delete: Vec::new(), insert: keys.to_vec() };
-        reader.read(from, &rows, &mut |row, blob| {
+        reader.read_known(from, known, &mut |row, blob| {
             batch.push(row.into_iter());
             self.name(blob);
             match batch.bytes >= limit || batch.rows >= self.options.batch_rows {
-                true => self.put_over(&mut over, std::mem::replace(&mut batch, Batch::new(way))),
+                true => self.put_over(&mut over, std::mem::replace(&mut batch, Batch::new(way)), there.as_deref_mut()),
                 false => Ok(()),
             }
         })?;
-        self.put_over(&mut over, batch)?;
+        self.put_over(&mut over, batch, there)?;
         over.end()
     }
 
-    fn put_over(&self, over: &mut Over<'_>, batch: Batch) -> Result<()> {
+    fn put_over(&self, over: &mut Over<'_>, batch: Batch, there: Option<&mut Prints>) -> Result<()> {
         self.cancel.check()?;
         let (rows, bytes, began) = (batch.rows, batch.bytes as u64, Instant::now());
-        let new = over.write(batch)?;
+        let new = over.write(batch, there)?;
         self.count(|c| {
             c.read += rows;
             c.inserted += rows;

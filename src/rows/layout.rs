@@ -92,6 +92,12 @@ impl Layout {
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|c| c.name.eq_ignore_ascii_case(name))
     }
+
+    /// The name of the index of just these columns.
+    pub fn index_of(&self, columns: &[&str]) -> Option<String> {
+        let is_of = |key: &&Key| key.columns.iter().map(|(column, _)| column.as_str()).eq(columns.iter().copied());
+        self.keys.iter().find(is_of).map(|key| key.name.clone())
+    }
 }
 
 impl Column {

@@ -4,6 +4,7 @@
 //! cost a server more than twice the processor time that changing them in place does, which touches only the indexes
 //! of what changed.
 
+use super::difference::{Prints, prints_beside, replace};
 use super::dump::MAILBOX_ID;
 use super::shape::Shape;
 use super::write::{Batch, Writer};
@@ -55,15 +56,28 @@ impl<'a> Over<'a> {
         })
     }
 
-    /// Writes a batch in one transaction; gives how many of its rows were not there before.
-    pub fn write(&mut self, batch: Batch) -> Result<u64> {
+    /// Writes a batch in one transaction; gives how many of its rows were not there before. `there`, what the
+    /// destination holds, follows what becomes of them.
+    pub fn write(&mut self, batch: Batch, there: Option<&mut Prints>) -> Result<u64> {
+        let rows = batch.rows;
         self.session.run(&format!("DELETE FROM {}", self.beside))?;
         Writer::beside(self.session, self.shape, &self.beside)?.write(batch)?;
+        let before = there.is_some().then(|| self.share()).transpose()?;
+        let held = before.as_ref().map(|prints| prints.values().map(|print| print.rows).sum::<u64>());
         let (change, add) = (&self.change, &self.add);
-        self.session.transaction(|session| {
+        let new = self.session.transaction(|session| {
             session.run(change)?;
-            Ok(session.run(add)?.affected)
-        })
+            if held == Some(rows) { Ok(0) } else { Ok(session.run(add)?.affected) }
+        })?;
+        if let Some((there, before)) = there.zip(before) {
+            replace(there, before, self.share()?);
+        }
+        Ok(new)
+    }
+
+    /// What the rows with the batch's keys add to the destination's fingerprints, as the server has them.
+    fn share(&mut self) -> Result<Prints> {
+        prints_beside(self.session, self.shape, &self.beside)
     }
 
     /// Takes the table beside away.

@@ -7,7 +7,7 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 
 use super::difference::{CHANGE, Prints, both_prints, prints, unequal};
-use super::dump::{Dump, MAILBOX_ID, Rewrite, Side};
+use super::dump::{Dump, Rewrite, Side};
 use super::layout::Layout;
 use super::shape::{SPAN, Shape};
 use crate::cancel::Cancel;
@@ -220,14 +220,13 @@ fn mark_table(source: &mut Session, dump: &Dump) -> Result<Option<TableMark>> {
         Some(_) => format!("MAX({CHANGE}), SUM({CHANGE})"),
         None => "NULL, NULL".to_owned(),
     };
-    // The server would rather read whole rows, which takes it twice as long.
-    let by_change = [MAILBOX_ID, CHANGE];
-    let index = layout.keys.iter().find(|key| key.columns.iter().map(|(column, _)| column.as_str()).eq(by_change));
-    let from = dump.read_by(Side::Source, index.map(|key| key.name.as_str()))?;
+    let shape = Shape::of(dump, &layout);
+    // From the index: whole rows would take a server twice as long.
+    let from = shape.by_change()?;
     let (rows, max_mod_metadata, sum_mod_metadata) =
         source.one(&format!("SELECT COUNT(*), {changes} FROM {from}"), ())?;
     let fingerprint = match rows {
-        0..=SHORT => Some(digest(&prints(source, &Shape::of(dump, &layout), Side::Source)?)),
+        0..=SHORT => Some(digest(&prints(source, &shape, Side::Source)?)),
         _ => None,
     };
     Ok(Some(TableMark { name: dump.name(), rows, max_mod_metadata, sum_mod_metadata, fingerprint }))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::difference::Piece;
+use super::difference::{Known, Piece};
 use super::dump::{Rewrite, Side};
 use super::shape::Shape;
 use crate::clients::db::{Raw, Session};
@@ -64,25 +64,38 @@ impl<'a> Reader<'a> {
     ) -> Result<()> {
         match piece {
             Piece::Ranges { fresh: false, .. } => Ok(()),
-            Piece::Ranges { first, last, .. } => self.query(session, &self.shape.within(*first, *last), each),
+            Piece::Ranges { first, last, .. } => {
+                self.query(session, &self.from, &self.shape.within(*first, *last), each)
+            }
             Piece::Rows { insert, .. } => {
-                insert.chunks(KEYS).try_for_each(|keys| self.query(session, &among(self.shape, keys), each))
+                insert.chunks(KEYS).try_for_each(|keys| self.query(session, &self.from, &among(self.shape, keys), each))
             }
         }
     }
 
+    /// Streams the source's rows that their change number tells to be new.
+    pub fn read_known(
+        &self,
+        session: &mut Session,
+        known: &Known,
+        each: &mut dyn FnMut(Raw, Option<BlobRef>) -> Result<()>,
+    ) -> Result<()> {
+        self.query(session, &self.shape.by_change()?, &known.condition, each)
+    }
+
     /// Streams all of the source's rows.
     pub fn read_all(&self, session: &mut Session, each: &mut dyn FnMut(Raw) -> Result<()>) -> Result<()> {
-        self.query(session, "TRUE", &mut |row, _| each(row))
+        self.query(session, &self.from, "TRUE", &mut |row, _| each(row))
     }
 
     fn query(
         &self,
         session: &mut Session,
+        from: &str,
         condition: &str,
         each: &mut dyn FnMut(Raw, Option<BlobRef>) -> Result<()>,
     ) -> Result<()> {
-        let sql = format!("{} FROM {} AND {condition}", self.head, self.from);
+        let sql = format!("{} FROM {from} AND {condition}", self.head);
         session.each(&sql, |mut row| {
             let blob = self.blob(&row)?;
             for (at, change) in self.rewrites.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! How one table is read, compared and written: the columns of both sides in pairs, and the key by which its
 //! rows are taken in ranges.
 
+use super::difference::CHANGE;
 use super::dump::{Dump, MAILBOX_ID, Rewrite, Side};
 use super::fit::{Doubt, compare_layouts, same_bytes};
 use super::layout::{Column, Key, Layout};
@@ -24,6 +25,8 @@ pub(super) struct Shape {
     pub key: Vec<String>,
     /// What some rows may not survive; writing them would fail.
     pub doubts: Vec<Doubt>,
+    /// The source's index of the mailbox's rows by their change number.
+    index: Option<String>,
 }
 
 /// A column on both sides.
@@ -76,9 +79,16 @@ impl Shape {
             range: None,
             key: Vec::new(),
             doubts: comparison.doubts,
+            index: from.index_of(&[MAILBOX_ID, CHANGE]),
         };
         shape.choose_key(&from, &to);
         Ok(Some(shape))
+    }
+
+    /// The source's rows, read by their change numbers where it has an index of them. Without being told so a server
+    /// would rather read all of a mailbox.
+    pub fn by_change(&self) -> Result<String> {
+        self.dump.read_by(Side::Source, self.index.as_deref())
     }
 
     /// Why rows that are there now would not survive, though the columns are alike.
@@ -101,6 +111,7 @@ impl Shape {
             range: None,
             key: Vec::new(),
             doubts: Vec::new(),
+            index: layout.index_of(&[MAILBOX_ID, CHANGE]),
         };
         shape.choose_key(layout, layout);
         shape
@@ -166,12 +177,18 @@ impl Shape {
     }
 
     /// The condition for the ranges numbered `first` to `last`. Division cuts towards zero, so range 0 holds
-    /// the negative numbers above -64 too.
+    /// the negative numbers above -64 too, where there are such.
     pub fn within(&self, first: i64, last: i64) -> String {
         match &self.range {
             None => "TRUE".into(),
             Some(column) => {
-                let low = if first > 0 { first * SPAN } else { first * SPAN - (SPAN - 1) };
+                let low = match first {
+                    1.. => first * SPAN,
+                    // With a negative bound of a column without a sign MariaDB reads every row instead of a part of an
+                    // index: 300 instead of 6 ms for a thousand of 200,000 rows.
+                    0 if self.pair(column).is_some_and(|p| p.from.is_unsigned() && p.to.is_unsigned()) => 0,
+                    _ => first * SPAN - (SPAN - 1),
+                };
                 let high = if last < 0 { last * SPAN } else { last * SPAN + (SPAN - 1) };
                 format!("`{column}` BETWEEN {low} AND {high}")
             }
@@ -278,7 +295,8 @@ mod tests {
 
     fn shape(range: Option<&str>) -> Shape {
         let dump = super::super::dump_table("g", "tag").mailbox(1);
-        Shape { dump, pairs: Vec::new(), range: range.map(Into::into), key: Vec::new(), doubts: Vec::new() }
+        let range = range.map(Into::into);
+        Shape { dump, pairs: Vec::new(), range, key: Vec::new(), doubts: Vec::new(), index: None }
     }
 
     proptest::proptest! {
@@ -290,6 +308,27 @@ mod tests {
             proptest::prop_assert!(bounds[0] <= id && id <= bounds[1], "{} in {}", id, text);
             proptest::prop_assert!(bounds[0] / SPAN == range && bounds[1] / SPAN == range, "{}", text);
         }
+    }
+
+    #[test]
+    fn range_of_a_column_without_a_sign_begins_at_nothing() {
+        let column = |column_type: &str| Column {
+            name: "id".into(),
+            data_type: "int".into(),
+            column_type: column_type.into(),
+            charset: None,
+            collation: None,
+            nullable: false,
+            default: None,
+            generated: false,
+            characters: None,
+            octets: None,
+            precision: (Some(10), Some(0)),
+        };
+        let pair = |from, to| Pair { from: column(from), to: column(to), rewrite: None };
+        let of = |from, to| Shape { pairs: vec![pair(from, to)], ..shape(Some("id")) };
+        assert_eq!(of("int(10) unsigned", "int(11) unsigned").within(0, 1), "`id` BETWEEN 0 AND 127");
+        assert_eq!(of("int(10) unsigned", "int(11)").within(0, 1), "`id` BETWEEN -63 AND 127");
     }
 
     #[test]
