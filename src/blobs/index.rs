@@ -6,7 +6,7 @@ use super::checksum::{both, sums};
 use super::tree::Tree;
 use crate::cancel::Cancel;
 use crate::clients::rsync::Transfer;
-use crate::clients::ssh::{Input, Limit};
+use crate::clients::ssh::Limit;
 use crate::error::Result;
 
 /// A copy of the index that makes the destination's equal, and sends only what changed in large files. The index
@@ -75,13 +75,10 @@ fn files(tree: &Tree, cancel: &Cancel) -> Result<BTreeMap<String, String>> {
 
 fn listed(tree: &Tree, format: &str, cancel: &Cancel) -> Result<BTreeMap<String, String>> {
     let dir = tree.volume.index_dir(tree.mailbox);
-    if !tree.has(&dir, cancel)? {
-        return Ok(BTreeMap::new());
-    }
-    let argv = ["find", &dir, "-mindepth", "1", "!", "-type", "d", "-printf", format];
+    let each = ["-mindepth", "1", "!", "-type", "d", "-printf", format];
     // An index has dozens of files; 16 MiB of names are not one.
     let limit = Limit { bytes: 16 << 20, ..Limit::default() };
-    let said = tree.shell.expect(&argv, Input::None, limit, cancel)?;
+    let said = tree.find(&dir, &each, limit, cancel)?.unwrap_or_default();
     let said = String::from_utf8_lossy(&said);
     let entries = said.split_terminator('\0').filter_map(|entry| entry.split_once('\t'));
     Ok(entries.map(|(entry, path)| (path.to_owned(), entry.to_owned())).collect())

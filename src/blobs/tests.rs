@@ -204,3 +204,22 @@ fn an_index_is_copied_by_its_changes_and_compared_by_content() {
     symlink("/etc/passwd", here.join("_1.cfs")).unwrap();
     assert_eq!(index_difference(&source, &dest, &go()).unwrap(), ["_0.cfs", "_1.cfs"]);
 }
+
+#[test]
+fn an_index_behind_a_link_is_neither_listed_nor_synced() {
+    let sshd = Sshd::start();
+    let tree = tree(sshd.shell(), &sshd.path("store1"), 12);
+    let index = PathBuf::from(tree.volume.index_dir(12));
+    assert_eq!(IndexList::read(&tree, &go()).unwrap(), IndexList::default(), "without one");
+    tree.sync_index(&go()).unwrap();
+    fs::create_dir_all(&index).unwrap();
+    fs::write(index.join("segments_1"), "one").unwrap();
+    assert!(IndexList::read(&tree, &go()).unwrap().has("segments_1"));
+    fs::rename(&index, index.with_file_name("moved")).unwrap();
+    symlink("moved", &index).unwrap();
+    let refused = [IndexList::read(&tree, &go()).map(drop), tree.sync_index(&go())];
+    for error in refused.map(Result::unwrap_err) {
+        assert_eq!(error.kind(), Kind::Refused);
+        assert!(error.to_string().contains("not a directory, but a link or a file"), "{error}");
+    }
+}

@@ -39,6 +39,13 @@ const REMOVE: &str = "cd -- \"$1\" && exec xargs -0 -r rm -f --";
 /// Syncs files of a directory by their names; the script is fixed, the names are its input.
 const SYNC: &str = "cd -- \"$1\" && exec xargs -0 -r sync --";
 
+/// Finds entries in the last of some directories, where all of them are directories; the script is fixed.
+const FIND: &str = "until [ \"$1\" = -- ]; do if [ -L \"$1\" ] || ! [ -d \"$1\" ]; then exit 9; fi; dir=$1; shift; \
+                    done; shift; exec find \"$dir\" \"$@\"";
+
+/// The status of [`FIND`] where one of them is not.
+const NOT_THERE: i32 = 9;
+
 /// A disk may take its time to write back.
 fn patient() -> Limit {
     Limit { total: Some(Duration::from_secs(600)), ..Limit::default() }
@@ -59,15 +66,7 @@ impl Tree {
     ///
     /// Fails with [`Kind::Refused`] when it, or one of those above it up to the volume, is a link or a file.
     pub fn has(&self, dir: &str, cancel: &Cancel) -> Result<bool> {
-        self.check()?;
-        let above = self.volume.path.trim_end_matches('/');
-        let inside = dir.strip_prefix(above).filter(|inside| inside.starts_with('/'));
-        let inside =
-            inside.ok_or_else(|| self.error(Kind::Usage, format!("{dir} is not on volume {}", self.volume.id)))?;
-        let mut paths: Vec<String> = Vec::new();
-        for part in inside.split('/').skip(1) {
-            paths.push(format!("{}/{part}", paths.last().map_or(above, String::as_str)));
-        }
+        let paths = self.way_to(dir)?;
         let mut argv = vec!["find"];
         argv.extend(paths.iter().map(String::as_str));
         argv.extend(["-maxdepth", "0", "-printf", "%y %p\\0"]);
@@ -84,6 +83,44 @@ impl Tree {
             }
         }
         Ok(found == paths.len())
+    }
+
+    /// What `find` with an expression prints of `dir`; `None` when it is not there. One command, where [`Tree::has`] and
+    /// another would be two: what is asked under the freeze waits for each.
+    ///
+    /// Fails as [`Tree::has`] does.
+    pub(super) fn find(
+        &self,
+        dir: &str,
+        expression: &[&str],
+        limit: Limit,
+        cancel: &Cancel,
+    ) -> Result<Option<Vec<u8>>> {
+        let paths = self.way_to(dir)?;
+        let mut argv = vec!["sh", "-c", FIND, "sh"];
+        argv.extend(paths.iter().map(String::as_str));
+        argv.push("--");
+        argv.extend(expression);
+        let output = self.shell.run(&argv, Input::None, limit, cancel)?;
+        match output.status {
+            0 => Ok(Some(output.stdout)),
+            NOT_THERE => self.has(dir, cancel).map(|_| None),
+            _ => Err(self.shell.failure(&argv, &output)),
+        }
+    }
+
+    /// The directories from the volume's to `dir`.
+    fn way_to(&self, dir: &str) -> Result<Vec<String>> {
+        self.check()?;
+        let above = self.volume.path.trim_end_matches('/');
+        let inside = dir.strip_prefix(above).filter(|inside| inside.starts_with('/'));
+        let inside =
+            inside.ok_or_else(|| self.error(Kind::Usage, format!("{dir} is not on volume {}", self.volume.id)))?;
+        let mut paths: Vec<String> = Vec::new();
+        for part in inside.split('/').skip(1) {
+            paths.push(format!("{}/{part}", paths.last().map_or(above, String::as_str)));
+        }
+        Ok(paths)
     }
 
     /// Removes the mailbox's directory from the volume; says whether it was there. `dir` must be what this tree
@@ -164,11 +201,8 @@ impl Tree {
     /// Makes the search index, as it is now, survive a crash of the store.
     pub fn sync_index(&self, cancel: &Cancel) -> Result<()> {
         let dir = self.volume.index_dir(self.mailbox);
-        if !self.has(&dir, cancel)? {
-            return Ok(());
-        }
-        let argv = ["find", &dir, "(", "-type", "f", "-o", "-type", "d", ")", "-exec", "sync", "--", "{}", "+"];
-        self.shell.expect(&argv, Input::None, patient(), cancel).map(drop)
+        let each = ["(", "-type", "f", "-o", "-type", "d", ")", "-exec", "sync", "--", "{}", "+"];
+        self.find(&dir, &each, patient(), cancel).map(drop)
     }
 
     /// What Zimbra could not use, or should not have: entries in the mailbox's directory that do not belong to
