@@ -22,6 +22,7 @@ pub use script::{OptionType, Script, ScriptOption, arguments, flag};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use resolver::Library;
 use rhai::{AST, Dynamic, Engine, Map, Scope};
@@ -355,10 +356,16 @@ fn check_all(
     (found, texts)
 }
 
-/// A word that tells one run from another: the time and the process.
+/// A word that tells one run from another: a time in milliseconds, which no other run of this process has, and the
+/// process.
 fn run_id() -> String {
-    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis());
-    format!("{:x}-{:x}", seconds, std::process::id())
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    // Accounts of a list begin at one moment.
+    let next = |last: u64| now.max(last.saturating_add(1));
+    let last = LAST.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last| Some(next(last))).unwrap_or(now);
+    format!("{:x}-{:x}", next(last), std::process::id())
 }
 
 #[cfg(test)]

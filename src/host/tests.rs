@@ -78,3 +78,12 @@ fn the_examples_are_good() {
         host.check(&script).unwrap_or_else(|e| panic!("{e}"));
     }
 }
+
+#[test]
+fn runs_that_begin_at_one_moment_have_names_of_their_own() {
+    let begin = || std::thread::spawn(|| (0..500).map(|_| super::run_id()).collect::<Vec<_>>());
+    let threads: Vec<_> = (0..4).map(|_| begin()).collect();
+    let names: Vec<String> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+    let different: std::collections::BTreeSet<&String> = names.iter().collect();
+    assert_eq!(different.len(), names.len());
+}

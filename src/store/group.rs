@@ -37,15 +37,26 @@ pub(super) fn exists(session: &mut Session, database: &str) -> Result<bool> {
 /// Returns whether it was created. What was begun is dropped again when a statement fails.
 pub(super) fn create(session: &mut Session, database: &str, text: Option<&str>) -> Result<bool> {
     // Two runs may need one new group at the same moment.
+    whole_group(session, database, |session| create_held(session, database, text))
+}
+
+/// Does something with a group's database while no other run is in the middle of creating it.
+///
+/// Fails with [`Kind::Held`] when one does not come to an end with it within a minute.
+pub fn whole_group<T>(
+    session: &mut Session,
+    database: &str,
+    work: impl FnOnce(&mut Session) -> Result<T>,
+) -> Result<T> {
     let lock = format!("zlm.group.{database}");
     let (held,): (Option<u8>,) = session.one("SELECT GET_LOCK(?, 60)", (&lock,))?;
     if held != Some(1) {
         let message = format!("{}: database {database}: somebody else is creating it", session.store());
         return Err(Error::new(Kind::Held, message).retryable());
     }
-    let created = create_held(session, database, text);
+    let done = work(session);
     session.exec("DO RELEASE_LOCK(?)", (&lock,))?;
-    created
+    done
 }
 
 fn create_held(session: &mut Session, database: &str, text: Option<&str>) -> Result<bool> {

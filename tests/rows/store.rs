@@ -3,9 +3,10 @@
 use zlm::cancel::Cancel;
 use zlm::clients::db::{Pool, Session};
 use zlm::error::Kind;
+use zlm::rows::Layout;
 use zlm::store::{
-    IdFrom, Stage, Steps, barrier, checkpoints, copy_acl_push, facts, mailbox_by_account, mailbox_by_id, publish,
-    refresh, stage, staged_for, unpublish, unstage,
+    IdFrom, Stage, Steps, barrier, checkpoints, copy_acl_push, facts, groups, mailbox_by_account, mailbox_by_id,
+    publish, refresh, stage, staged_for, unpublish, unstage, whole_group,
 };
 
 use crate::copy::{copy, dump, messages};
@@ -104,6 +105,29 @@ fn leftovers_refuse() {
             .unwrap_err();
     assert!(error.to_string().contains("mboxgroup5"), "{error}");
     assert_eq!(pair.destination.number("SELECT COUNT(*) FROM zimbra.mailbox"), 0);
+}
+
+#[test]
+fn group_that_another_run_is_creating_is_waited_for() {
+    let pair = pair();
+    let row = mailbox_by_account(&mut pair.source.session(), ACCOUNT).unwrap().unwrap();
+    let text = "CREATE DATABASE ${DATABASE_NAME};\nDO SLEEP(1);\n\
+                CREATE TABLE ${DATABASE_NAME}.mail_item (mailbox_id INT, id INT)";
+    let mut other = pair.destination.session();
+    let stage = |other: &mut Session| {
+        stage(other, &row, &Stage { run: "r", groups: 100, id: IdFrom::Counter, create_database: Some(text) })
+    };
+    std::thread::scope(|scope| {
+        let creating = scope.spawn(|| stage(&mut other));
+        let mut session = pair.destination.session();
+        while !groups(&mut session).unwrap().contains(&"mboxgroup5".to_owned()) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        let whole = |session: &mut Session| Layout::read(session, "mboxgroup5", "mail_item");
+        assert!(whole(&mut session).unwrap().is_none(), "it is half made");
+        assert!(whole_group(&mut session, "mboxgroup5", whole).unwrap().is_some());
+        assert!(creating.join().unwrap().unwrap().created_group);
+    });
 }
 
 #[test]
