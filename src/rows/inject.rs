@@ -383,12 +383,16 @@ impl Copy<'_> {
         let (way, limit) = (Writer::way(to), self.limit(from, to));
         let reader = Reader::new(self.shape)?;
         let mut over = Over::new(to, self.shape)?;
-        let mut batch = Batch::new(way);
+        let mut batch = Batch::new(way, limit);
         reader.read_known(from, known, &mut |row, blob| {
             batch.push(row.into_iter());
             self.name(blob);
             match batch.bytes >= limit || batch.rows >= self.options.batch_rows {
-                true => self.put_over(&mut over, std::mem::replace(&mut batch, Batch::new(way)), there.as_deref_mut()),
+                true => self.put_over(
+                    &mut over,
+                    std::mem::replace(&mut batch, Batch::new(way, limit)),
+                    there.as_deref_mut(),
+                ),
                 false => Ok(()),
             }
         })?;
@@ -486,13 +490,13 @@ impl Copy<'_> {
         queue: &Queue,
     ) -> Result<()> {
         let reader = Reader::new(self.shape)?;
-        let mut batch = Batch::new(way);
+        let mut batch = Batch::new(way, limit);
         for piece in pieces {
             reader.read(from, piece, &mut |row, blob| {
                 batch.push(row.into_iter());
                 if batch.bytes >= limit || batch.rows >= self.options.batch_rows {
                     self.cancel.check()?;
-                    queue.send(&send, std::mem::replace(&mut batch, Batch::new(way)))?;
+                    queue.send(&send, std::mem::replace(&mut batch, Batch::new(way, limit)))?;
                 }
                 self.name(blob);
                 Ok(())

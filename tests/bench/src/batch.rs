@@ -32,7 +32,7 @@ pub fn measure(bench: &Bench, print: &Print) -> Result<()> {
                 list.push_str(&format!("{local}@lab.test\n"));
             }
             bench.write("store1", "bench-list", &list)?;
-            bench.wait_for_purge("store1")?;
+            bench.come_to_rest("store1")?;
             let jobs = jobs.to_string();
             let options = [("list", "/opt/zimbra/bench-list"), ("dest", "store2.lab.test"), ("jobs", jobs.as_str())];
             times.add(bench.run(&Script::Shipped("batch"), &options, &mut |_| {})?.seconds);

@@ -58,13 +58,14 @@ pub fn measure(bench: &Bench, print: &Print) -> Result<()> {
         let mailbox = 301 + 100 * u32::try_from(round)?;
         let local = format!("f{mailbox}");
         bench.lab.add_mailbox(&local, "store1", mailbox, &[], |spec| spec.items = ITEMS)?;
-        bench.wait_for_purge("store1")?;
+        bench.come_to_rest("store1")?;
         if !bench.alone {
             let number = mailbox.to_string();
             // Read once, so that both find the source in memory.
             bench.shell("tar cf - -C /opt/zimbra/store/0/$1 msg | wc -c", &[&number])?;
             rsync.add(bench.timed(RSYNC, &[&number])?);
             noop.add(bench.timed(RSYNC, &[&number])?);
+            bench.come_to_rest("store1")?;
         }
         let email = format!("{local}@lab.test");
         let mut sent = None;

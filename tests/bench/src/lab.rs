@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -151,11 +151,12 @@ impl Bench {
         for table in self.tables(host, database)? {
             conn.query_drop(format!("DELETE FROM {database}.{table} WHERE mailbox_id = {mailbox}"))?;
         }
-        self.wait_for_purge(host)
+        self.come_to_rest(host)
     }
 
-    /// Waits until a server has no more old versions of rows to take away.
-    pub fn wait_for_purge(&self, host: &str) -> Result<()> {
+    /// Waits until a server has no more old versions of rows to take away, and what was written before is on disk: what
+    /// comes next must not pay for it.
+    pub fn come_to_rest(&self, host: &str) -> Result<()> {
         let mut conn = self.lab.host(host)?.mysql()?;
         let until = Instant::now() + Duration::from_secs(120);
         let sql = "SELECT COUNT FROM information_schema.INNODB_METRICS WHERE NAME = 'trx_rseg_history_len'";
@@ -165,6 +166,7 @@ impl Bench {
             }
             thread::sleep(Duration::from_millis(200));
         }
+        ensure!(Command::new("sync").status()?.success(), "sync failed");
         Ok(())
     }
 }

@@ -88,7 +88,7 @@ fn measure_size(bench: &Bench, items: u32, mailbox: u32, database: &str, print: 
     let mut peak: f64 = 0.0;
     for round in 0..bench.rounds {
         note(format!("rows: {items} items, {rows} rows, round {}", round + 1));
-        bench.wait_for_purge("store2")?;
+        bench.come_to_rest("store2")?;
         let (summary, mib) = bench.run_watched(&script, &options, &mut |_| {})?;
         let number_of =
             |name: &str| summary.value[name].as_f64().with_context(|| format!("{name} in {:?}", summary.value));

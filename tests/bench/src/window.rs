@@ -47,7 +47,7 @@ pub fn measure(bench: &Bench, sizes: &[u32], plot: &Path, print: &Print) -> Resu
             let local = format!("w{number}");
             note(format!("window: {items} items, round {}", round + 1));
             bench.lab.add_mailbox(&local, "store1", number, &[], |spec| spec.items = items)?;
-            bench.wait_for_purge("store1")?;
+            bench.come_to_rest("store1")?;
             if let Some(classical) = &classical {
                 other.add(classical.frozen(number)?);
             }
