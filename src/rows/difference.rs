@@ -184,21 +184,35 @@ pub(super) struct Known {
 }
 
 /// Finds most changed rows without reading the others, and no proof: much changes without a change number. `None` where
-/// rows have no such number, or none or so many are new that ranges are better compared first.
-pub(super) fn known(source: &mut Session, destination: &mut Session, shape: &Shape) -> Result<Option<Known>> {
+/// rows have no such number, none is new, or most of the `held` ones at the destination: ranges are better compared first.
+pub(super) fn known(
+    source: &mut Session,
+    destination: &mut Session,
+    shape: &Shape,
+    held: Option<u64>,
+) -> Result<Option<Known>> {
     if shape.key.is_empty() || !shape.pairs.iter().any(|pair| pair.to.name == CHANGE && pair.rewrite.is_none()) {
         return Ok(None);
     }
     let last = destination.raw(&format!("SELECT MAX({CHANGE}) FROM {}", shape.dump.from(Side::Destination)?))?;
     let Some(last) = last.first() else { return Ok(None) };
     let condition = format!("{CHANGE} > {}", number::<i64>(last, 0)?);
-    let changed = format!("SELECT 1 FROM {} AND {condition} LIMIT {}", shape.by_change()?, MOST_KNOWN + 1);
-    let (rows,): (u64,) = source.one(&format!("SELECT COUNT(*) FROM ({changed}) AS changed"), ())?;
-    Ok((1..=MOST_KNOWN).contains(&rows).then_some(Known { condition, rows }))
+    let (rows,): (u64,) = source.one(&format!("SELECT COUNT(*) FROM {} AND {condition}", shape.by_change()?), ())?;
+    let is_much = match (rows, held) {
+        (..=FEW, _) => false,
+        (_, Some(held)) => rows > held / 2,
+        (_, None) => rows > count(destination, shape)? / 2,
+    };
+    Ok((rows > 0 && !is_much).then_some(Known { condition, rows }))
 }
 
-/// More rows than these are not written over what is there, but with their ranges.
-const MOST_KNOWN: u64 = 20_000;
+/// So many rows are written one by one in any case: it is over before somebody has counted the others.
+const FEW: u64 = 20_000;
+
+fn count(destination: &mut Session, shape: &Shape) -> Result<u64> {
+    let sql = format!("SELECT COUNT(*) FROM {}", shape.dump.from(Side::Destination)?);
+    Ok(destination.one::<(u64,)>(&sql, ())?.0)
+}
 
 /// What must happen, and how many rows may stay.
 pub(super) fn pieces(

@@ -238,7 +238,8 @@ impl<'a> Table<'a> {
             from.rollback()?;
             return Ok((copy.end(), None));
         }
-        let known = known(from, to, shape)?;
+        let rows = held.as_ref().map(|Held(there)| there.values().map(|print| print.rows).sum());
+        let known = known(from, to, shape, rows)?;
         copy.expect(known.as_ref().map_or(0, |known| known.rows), |_| {})?;
         let began = Instant::now();
         let ((here, mut there), comparing) = match held {
