@@ -65,7 +65,7 @@ impl Trouble {
             Trouble::Full(Disk::Journal) => shell(
                 lab,
                 SOURCE,
-                "mkdir -p /var/lib/zlm; mountpoint -q /var/lib/zlm || mount -t tmpfs -o size=1m,mode=700 tmpfs /var/lib/zlm",
+                "mkdir -p -m 700 /var/lib/zlm; mountpoint -q /var/lib/zlm || mount -t tmpfs -o size=1m,mode=700 tmpfs /var/lib/zlm",
             ),
             // Inodes run out with less memory than bytes.
             Trouble::Full(Disk::Blobs) => shell(
