@@ -340,8 +340,8 @@ impl Look {
         let likely = self.likely_group(row, &mut to, dest)?;
         let groups = store::groups(&mut to)?;
         if let Some(group) = groups.iter().find(|group| **group == likely).or(groups.first()) {
-            let unfit = |to: &mut Session| rows::unfit(&mut from, to, &database, group, row.id);
-            survey.problems.extend(store::whole_group(&mut to, group, unfit)?);
+            store::await_group(&mut to, group)?;
+            survey.problems.extend(rows::unfit(&mut from, &mut to, &database, group, row.id)?);
         }
         Ok(())
     }

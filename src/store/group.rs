@@ -37,17 +37,17 @@ pub(super) fn exists(session: &mut Session, database: &str) -> Result<bool> {
 /// Returns whether it was created. What was begun is dropped again when a statement fails.
 pub(super) fn create(session: &mut Session, database: &str, text: Option<&str>) -> Result<bool> {
     // Two runs may need one new group at the same moment.
-    whole_group(session, database, |session| create_held(session, database, text))
+    alone(session, database, |session| create_held(session, database, text))
 }
 
-/// Does something with a group's database while no other run is in the middle of creating it.
+/// Waits for who is in the middle of creating a group's database: its tables come one by one.
 ///
-/// Fails with [`Kind::Held`] when one does not come to an end with it within a minute.
-pub fn whole_group<T>(
-    session: &mut Session,
-    database: &str,
-    work: impl FnOnce(&mut Session) -> Result<T>,
-) -> Result<T> {
+/// Fails with [`Kind::Held`] when that does not end within a minute.
+pub fn await_group(session: &mut Session, database: &str) -> Result<()> {
+    alone(session, database, |_| Ok(()))
+}
+
+fn alone<T>(session: &mut Session, database: &str, work: impl FnOnce(&mut Session) -> Result<T>) -> Result<T> {
     let lock = format!("zlm.group.{database}");
     let (held,): (Option<u8>,) = session.one("SELECT GET_LOCK(?, 60)", (&lock,))?;
     if held != Some(1) {

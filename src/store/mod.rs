@@ -20,7 +20,7 @@ pub use barrier::barrier;
 pub use claim::{Claim, Claimant, claim_of, note_copy};
 pub use claims::Claims;
 pub use facts::{Facts, facts};
-pub use group::{GROUP_PREFIX, group_id, group_name, groups, whole_group};
+pub use group::{GROUP_PREFIX, await_group, group_id, group_name, groups};
 pub use hold::{Hold, Standing, held_by, hold, standing, take_over};
 pub use kept::{counters, recount, row_differences, used_since};
 pub use mailbox::{MailboxRow, mailbox_by_account, mailbox_by_id, mailboxes, publish, staged_for, unpublish};

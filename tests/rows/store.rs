@@ -5,8 +5,8 @@ use zlm::clients::db::{Pool, Session};
 use zlm::error::Kind;
 use zlm::rows::Layout;
 use zlm::store::{
-    IdFrom, Stage, Steps, barrier, checkpoints, copy_acl_push, facts, groups, mailbox_by_account, mailbox_by_id,
-    publish, refresh, stage, staged_for, unpublish, unstage, whole_group,
+    IdFrom, Stage, Steps, await_group, barrier, checkpoints, copy_acl_push, facts, groups, mailbox_by_account,
+    mailbox_by_id, publish, refresh, stage, staged_for, unpublish, unstage,
 };
 
 use crate::copy::{copy, dump, messages};
@@ -125,7 +125,8 @@ fn group_that_another_run_is_creating_is_waited_for() {
         }
         let whole = |session: &mut Session| Layout::read(session, "mboxgroup5", "mail_item");
         assert!(whole(&mut session).unwrap().is_none(), "it is half made");
-        assert!(whole_group(&mut session, "mboxgroup5", whole).unwrap().is_some());
+        await_group(&mut session, "mboxgroup5").unwrap();
+        assert!(whole(&mut session).unwrap().is_some());
         assert!(creating.join().unwrap().unwrap().created_group);
     });
 }
