@@ -354,10 +354,15 @@ fn outcome(run: &Run, started: Instant, value: serde_json::Value, failure: Optio
 
 /// Lets go of what a run held that ended well. What is left of that is a failure: it keeps others away.
 fn let_go(run: &Run) -> Option<Failure> {
-    let not_undone = run.claims.release();
+    let mut not_undone = run.claims.release();
+    let state = || run.subject().and_then(|subject| ops::state::look(&run.site, &subject).ok());
+    if let Some(at) = not_undone.iter().position(|(_, error)| error.is_lost()) {
+        // Whoever took it over has ended it, and nothing that this run held is left.
+        return Some(Failure { state: state(), ..Failure::new(not_undone.swap_remove(at).1) });
+    }
     let (what, error) = not_undone.first()?;
     let error = Error::new(error.kind(), format!("run {}: is done, but for its {what}: {error}", run.id));
-    let state = run.subject().and_then(|subject| ops::state::look(&run.site, &subject).ok());
+    let state = state();
     Some(Failure { not_undone, state, ..Failure::new(error) })
 }
 

@@ -383,13 +383,20 @@ impl Site {
     #[cfg(feature = "failpoints")]
     #[track_caller]
     pub fn take_away(&self, mailbox: &Mailbox) {
+        self.reconcile_at_store2(mailbox);
+        self.zlm("store2", &["rollback", &self.run_of(mailbox)]).assert(0, &[]);
+    }
+
+    /// Takes the claims from the run that holds a mailbox on store1 and does nothing now, and rebuilds it on store2.
+    #[cfg(feature = "failpoints")]
+    #[track_caller]
+    pub fn reconcile_at_store2(&self, mailbox: &Mailbox) {
         for store in STORES {
             let connection = self.holder(store, &mailbox.id).expect("the run holds the account");
             self.sql(store, &format!("KILL {connection}"));
         }
         self.wait_unheld(mailbox);
         self.zlm("store2", &["reconcile", &mailbox.email]).assert(0, &[]);
-        self.zlm("store2", &["rollback", &self.run_of(mailbox)]).assert(0, &[]);
     }
 
     /// Waits until the claims of a killed run are gone with its connections.

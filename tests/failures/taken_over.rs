@@ -67,3 +67,18 @@ fn wakes_to_switch() {
     site.assert_rolled_back(&mailbox);
     ended.assert(5, &["holds it no more", "zlm reconcile"]);
 }
+
+#[test]
+fn wakes_when_all_is_done() {
+    let site = site();
+    let mailbox = site.mailbox();
+    let mut zlm = site.start_move_at(&mailbox, "sweep_blobs.after=pause");
+    zlm.wait_until_still();
+    site.reconcile_at_store2(&mailbox);
+    let words = ["run", "scripts/finish.rhai", "--email", &mailbox.email, "--status", "active"];
+    site.zlm("store2", &words).assert(0, &[]);
+    zlm.wake();
+    let ended = zlm.end();
+    ended.assert(5, &["holds it no more", "zlm reconcile"]);
+    site.assert_moved(&mailbox);
+}
