@@ -2,14 +2,21 @@
 
 use zlm_lab::account_dn;
 
-use crate::site::site;
+use crate::run::Running;
+use crate::site::{Mailbox, Site, site};
+
+/// A move of a new mailbox that stands still where its failpoint says.
+fn still(site: &Site, failpoint: &str) -> (Mailbox, Running) {
+    let mailbox = site.mailbox();
+    let mut zlm = site.start_move_at(&mailbox, failpoint);
+    zlm.wait_until_still();
+    (mailbox, zlm)
+}
 
 #[test]
 fn wakes_to_write_rows() {
     let site = site();
-    let mailbox = site.mailbox();
-    let mut zlm = site.start_move_at(&mailbox, "inject:1.before=pause");
-    zlm.wait_until_still();
+    let (mailbox, zlm) = still(&site, "inject:1.before=pause");
     site.take_away(&mailbox);
     // The number of the copy that was taken away may be this one's now.
     let words = ["run", "move", "--email", &mailbox.email, "--dest", "store2.lab.test"];
@@ -41,9 +48,7 @@ fn cannot_be_caught() {
 #[test]
 fn wakes_to_undo() {
     let site = site();
-    let mailbox = site.mailbox();
-    let mut zlm = site.start_move_at(&mailbox, "verify.before=error,undo2.before=pause");
-    zlm.wait_until_still();
+    let (mailbox, zlm) = still(&site, "verify.before=error,undo2.before=pause");
     site.take_away(&mailbox);
     // What it would still give back is not what is right by now.
     let locked = [("zimbraAccountStatus", &["locked"][..])];
@@ -58,9 +63,7 @@ fn wakes_to_undo() {
 #[test]
 fn wakes_to_switch() {
     let site = site();
-    let mailbox = site.mailbox();
-    let mut zlm = site.start_move_at(&mailbox, "switch_to:4.before=pause");
-    zlm.wait_until_still();
+    let (mailbox, zlm) = still(&site, "switch_to:4.before=pause");
     site.take_away(&mailbox);
     zlm.wake();
     let ended = zlm.end();
@@ -71,9 +74,7 @@ fn wakes_to_switch() {
 #[test]
 fn wakes_when_all_is_done() {
     let site = site();
-    let mailbox = site.mailbox();
-    let mut zlm = site.start_move_at(&mailbox, "sweep_blobs.after=pause");
-    zlm.wait_until_still();
+    let (mailbox, zlm) = still(&site, "sweep_blobs.after=pause");
     site.reconcile_at_store2(&mailbox);
     let words = ["run", "scripts/finish.rhai", "--email", &mailbox.email, "--status", "active"];
     site.zlm("store2", &words).assert(0, &[]);
