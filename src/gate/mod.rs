@@ -27,6 +27,9 @@ use crate::report::{Event, PlanEntry, SharedReporter};
 /// Code of an error after which it is not known whether the peer acted.
 pub const AMBIGUOUS: &str = "ambiguous";
 
+/// After this a request to stop has reached a process that was sent the same signal as its children.
+const MOMENT: Duration = Duration::from_millis(200);
+
 /// Whether effects are carried out or only written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -95,9 +98,7 @@ impl Gate {
 
     /// Fails when the run may have no effect any more.
     pub fn check_guard(&self) -> Result<()> {
-        let guarded = self.guard.as_ref().map_or(Ok(()), |guard| guard());
-        // A Ctrl-C may reach the children first that connections go through.
-        guarded.or_else(|error| if error.is_lost() { Err(error) } else { self.cancel.check().and(Err(error)) })
+        self.guard.as_ref().map_or(Ok(()), |guard| guard())
     }
 
     /// Keeps what happens in `journal`; what it has of the run already is not done again.
@@ -286,6 +287,7 @@ impl Gate {
         let apply = || allowed().and_then(|()| operation.apply(&Watch::new(self, id)));
         let result = failpoint::reached(Passing::Operation(id, name), false)
             .and_then(|()| if operation.is_repeatable() { self.again(apply) } else { apply() })
+            .map_err(|error| self.explained(error))
             .and_then(|output| failpoint::reached(Passing::Operation(id, name), true).map(|()| output));
         let seconds = started.elapsed().as_secs_f64();
         match &result {
@@ -303,6 +305,16 @@ impl Gate {
         };
         self.note_pivot(operation, switched)?;
         result
+    }
+
+    /// The error, or that somebody asked to stop where that may be why: a signal to all processes may end the children
+    /// first that connections go through, and reach this one a moment later.
+    fn explained(&self, error: Error) -> Error {
+        let broke = error.kind() == Kind::Unreachable || error.is_retryable();
+        if !broke || error.is_lost() || error.peer_code() == Some(AMBIGUOUS) {
+            return error;
+        }
+        self.cancel.wait(MOMENT).err().filter(|stop| stop.kind() == Kind::Cancelled).unwrap_or(error)
     }
 
     /// Reports an event of this run.

@@ -115,6 +115,25 @@ fn a_stop_request_lets_nothing_more_through() {
     assert!(world.lock().unwrap().is_empty());
 }
 
+#[test]
+fn what_broke_by_the_signal_that_asks_to_stop_was_stopped() {
+    let fails = |error: fn() -> Error| {
+        let gate = gate(Mode::Live);
+        let cancel = gate.cancel().clone();
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            cancel.request()
+        });
+        let kind = gate.explained(error()).kind();
+        late.join().unwrap();
+        kind
+    };
+    assert_eq!(fails(|| Error::new(Kind::Io, "rsync was ended from outside").retryable()), Kind::Cancelled);
+    assert_eq!(fails(|| Error::new(Kind::Unreachable, "nobody can tell who claims it")), Kind::Cancelled);
+    assert_eq!(fails(|| Error::new(Kind::Unreachable, "no answer").code(AMBIGUOUS)), Kind::Unreachable);
+    assert_eq!(fails(|| Error::new(Kind::Refused, "the id is taken")), Kind::Refused);
+}
+
 /// A journal in a folder of its own, and the run in it.
 fn journaled(folder: &std::path::Path, again: bool) -> Gate {
     let journal = crate::journal::Journal::open(&folder.join("journal")).unwrap();
