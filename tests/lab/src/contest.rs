@@ -11,7 +11,7 @@ use mysql::prelude::Queryable;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::layout::STORES;
-use crate::{Ended, Lab, Operator, SOURCE, Seat, THIRD, poll};
+use crate::{Ended, Lab, Operator, SOURCE, Seat, THIRD, operations, poll};
 
 /// Nothing here takes longer.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ impl<'a> Contest<'a> {
         let ended = self.run(SOURCE, &self.words(&["run", "move"]), 0)?;
         let run = ended.field("run")?;
         let shown = self.run(SOURCE, &["show", &run], 0)?;
-        let count = shown.stdout.lines().filter(|line| line.contains(" done ")).count();
+        let count = operations(&shown.stdout).len();
         ensure!(count > 20, "an undisturbed move: {}", shown.told());
         Ok(count)
     }

@@ -44,7 +44,7 @@ pub use layout::{HOSTS, STORES, ZIMBRA_ID};
 pub use mail::Mail;
 pub use mariadb::{CREATE_DATABASE, UTF8MB4_GROUP, create_group, groups};
 pub use memcached::Memcached;
-pub use operator::{DEST, Deliveries, Ended, LOG, Operator, SOURCE, Seat, THIRD, assert_clean};
+pub use operator::{DEST, Deliveries, Ended, LOG, Operator, SOURCE, Seat, THIRD, assert_clean, operations};
 pub use process::poll;
 pub use scratch::ScratchLab;
 pub use secret::SECRETS;

@@ -77,6 +77,17 @@ impl Ended {
     }
 }
 
+/// What `zlm show` says that a run has done: the name of each operation and what it was about, in order.
+pub fn operations(shown: &str) -> Vec<(String, String)> {
+    let step = |line: &str| {
+        let mut words = line.split_whitespace();
+        words.next()?.parse::<u32>().ok()?;
+        let name = words.next().filter(|mark| *mark == "done").and_then(|_| words.next())?;
+        Some((name.to_owned(), words.collect::<Vec<_>>().join(" ")))
+    };
+    shown.lines().filter_map(step).collect()
+}
+
 impl<'a> Operator<'a> {
     /// An operator who runs `program`, a path of the real system, with the settings that [`Lab::install_settings`] wrote.
     pub fn new(lab: &'a Lab, program: impl Into<PathBuf>) -> Self {
@@ -237,4 +248,16 @@ fn write_settings(host: &Host, settings: &str) -> Result<()> {
 #[track_caller]
 pub fn assert_clean(report: &Report) {
     assert!(report.is_clean(), "{report}");
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_run_that_is_done_is_no_operation() {
+        let shown = "r-1 done    move a@lab.test store2.lab.test\n  --email a@lab.test\n   1 done    ldap_get       account a@lab.test\n  \
+                     12 undone  stage          a number and a row\n  13 done    settle         what is to come\n";
+        let found = super::operations(shown);
+        assert_eq!(found.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["ldap_get", "settle"]);
+        assert_eq!(found[0].1, "account a@lab.test");
+    }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
-use zlm_lab::Lab;
 use zlm_lab::lab_mail::oracle::Before;
 use zlm_lab::lab_mail::seed::Spec;
+use zlm_lab::{Lab, operations};
 
 use super::plan::{Ending, Plan, Points};
 use super::process::{Ended, Process};
@@ -88,16 +88,7 @@ impl<'a> Round<'a> {
         ensure!(ended.code == Some(0), "an undisturbed move: {}", ended.said);
         let run = ended.outcome.context("an undisturbed move says nothing")?.run;
         let out = self.lab.host(SOURCE)?.command("root", &[&self.zlm, "show", &run]).output()?;
-        let shown = String::from_utf8(out.stdout)?;
-        let operations: Vec<(String, String)> = shown
-            .lines()
-            .filter_map(|line| {
-                let mut words = line.split_whitespace();
-                words.next()?.parse::<u32>().ok()?;
-                ensure_done(words.next()?)?;
-                Some((words.next()?.to_owned(), words.collect::<Vec<_>>().join(" ")))
-            })
-            .collect();
+        let operations = operations(&String::from_utf8(out.stdout)?);
         ensure!(operations.len() > 20, "an undisturbed move did only {operations:?}");
         let switch = operations.iter().position(|(_, what)| what.contains("zimbraMailHost"));
         Ok(Points { switch: switch.context("an undisturbed move does not switch")? + 1, operations })
@@ -224,8 +215,4 @@ impl<'a> Round<'a> {
     fn forget_run_dirs(&self) -> Result<()> {
         shell(self.lab, SOURCE, "rm -rf /var/tmp/zlm-*")
     }
-}
-
-fn ensure_done(mark: &str) -> Option<()> {
-    (mark == "done").then_some(())
 }
