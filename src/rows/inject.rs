@@ -3,10 +3,8 @@
 //! It compares first and then moves what differs, so one function serves the first copy, each later pass and
 //! the frozen difference, and running it again after any failure is always right.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -17,13 +15,14 @@ use super::difference::{
 };
 use super::dump::{Dump, Side};
 use super::over::Over;
+use super::pipe::{Inlet, Queue, Size, pipe};
 use super::prove::{Compared, Held, each_table};
 use super::read::{BlobRef, KEYS, Reader, among};
 use super::shape::Shape;
-use super::write::{Batch, Way, Writer, delete};
+use super::write::{Writer, delete};
 use crate::cancel::Cancel;
 use crate::clients::db::{Lease, Pool, Session};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 
 /// How rows are moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,10 +242,13 @@ impl<'a> Table<'a> {
         copy.expect(known.as_ref().map_or(0, |known| known.rows), |_| {})?;
         let began = Instant::now();
         let ((here, mut there), comparing) = match held {
-            Some(Held(there)) => (copy.follow(source, from, to, known.as_ref(), there)?, began.elapsed()),
+            Some(Held(there)) => {
+                let sides = copy.follow(source, destination, from, to, known.as_ref(), there)?;
+                (sides, began.elapsed())
+            }
             None => {
                 if let Some(known) = &known {
-                    copy.write_over(from, to, known, None)?;
+                    copy.write_over(destination, from, to, known, None)?;
                 }
                 let began = Instant::now();
                 (both_prints(from, to, shape)?, began.elapsed())
@@ -275,6 +277,9 @@ impl<'a> Table<'a> {
         Ok((injected, Some((here, there))))
     }
 }
+
+/// Rows that are written over go in batches of this part of the usual size: nobody may wait long for the last one.
+const OVER_PART: usize = 2;
 
 struct Copy<'a> {
     shape: &'a Shape,
@@ -339,15 +344,17 @@ impl Copy<'_> {
     fn follow(
         &self,
         source: &Pool,
+        destination: &Pool,
         from: &mut Session,
         to: &mut Session,
         known: Option<&Known>,
-        mut there: Prints,
+        there: Prints,
     ) -> Result<(Prints, Prints)> {
         let Some(known) = known else { return Ok((prints_of(from, self.shape, Side::Source)?, there)) };
         let write = |from: &mut Session| {
-            self.write_over(from, to, known, Some(&mut there))?;
-            Ok(there)
+            let there = Mutex::new(there);
+            self.write_over(destination, from, to, known, Some(&there))?;
+            Ok(there.into_inner().unwrap_or_else(PoisonError::into_inner))
         };
         match source.try_get()? {
             Some(mut beside) => both(|| prints_of(&mut beside, self.shape, Side::Source), || write(from)),
@@ -360,12 +367,13 @@ impl Copy<'_> {
     /// come after that was deleted; or this user make no temporary tables.
     fn write_over(
         &self,
+        destination: &Pool,
         from: &mut Session,
         to: &mut Session,
         known: &Known,
-        there: Option<&mut Prints>,
+        there: Option<&Mutex<Prints>>,
     ) -> Result<()> {
-        match self.write_known(from, to, known, there) {
+        match self.write_known(destination, from, to, known, there) {
             Err(error) if matches!(error.kind(), Kind::Data | Kind::Denied) => {
                 log::debug!("{error}; comparing first");
                 Ok(())
@@ -376,47 +384,46 @@ impl Copy<'_> {
 
     fn write_known(
         &self,
+        destination: &Pool,
         from: &mut Session,
         to: &mut Session,
         known: &Known,
-        mut there: Option<&mut Prints>,
+        there: Option<&Mutex<Prints>>,
     ) -> Result<()> {
-        let (way, limit) = (Writer::way(to), self.limit(from, to));
+        let size = self.size(from, to);
+        let size = Size { bytes: size.bytes / OVER_PART, ..size };
+        let mut helpers = if known.rows < KEYS as u64 { Vec::new() } else { self.helpers(destination)? };
+        let writers = std::iter::once(to).chain(helpers.iter_mut().map(|lease| &mut **lease));
         let reader = Reader::new(self.shape)?;
-        let mut over = Over::new(to, self.shape)?;
-        let mut batch = Batch::new(way, limit);
-        reader.read_known(from, known, &mut |row, blob| {
-            batch.push(row.into_iter());
-            self.name(blob);
-            match batch.bytes >= limit || batch.rows >= self.options.batch_rows {
-                true => self.put_over(
-                    &mut over,
-                    std::mem::replace(&mut batch, Batch::new(way, limit)),
-                    there.as_deref_mut(),
-                ),
-                false => Ok(()),
-            }
-        })?;
-        self.put_over(&mut over, batch, there)?;
+        let read = |inlet: &mut Inlet<'_>| {
+            reader.read_known(from, known, &mut |row, blob| {
+                self.name(blob);
+                inlet.push(row)
+            })
+        };
+        pipe(size, writers, read, |session, queue| self.put_over(session, queue, there))
+    }
+
+    fn put_over(&self, session: &mut Session, queue: &Queue, there: Option<&Mutex<Prints>>) -> Result<()> {
+        let mut over = Over::new(session, self.shape)?;
+        while let Some(batch) = queue.next() {
+            self.cancel.check()?;
+            let (rows, bytes, began) = (batch.rows, batch.bytes as u64, Instant::now());
+            let new = over.write(batch, there)?;
+            self.count(|c| {
+                c.read += rows;
+                c.inserted += rows;
+                c.deleted += rows - new.min(rows);
+                c.bytes += bytes;
+                c.writing += began.elapsed().as_secs_f64();
+            })?;
+        }
         over.end()
     }
 
-    fn put_over(&self, over: &mut Over<'_>, batch: Batch, there: Option<&mut Prints>) -> Result<()> {
-        self.cancel.check()?;
-        let (rows, bytes, began) = (batch.rows, batch.bytes as u64, Instant::now());
-        let new = over.write(batch, there)?;
-        self.count(|c| {
-            c.read += rows;
-            c.inserted += rows;
-            c.deleted += rows - new.min(rows);
-            c.bytes += bytes;
-            c.writing += began.elapsed().as_secs_f64();
-        })
-    }
-
-    /// Bytes in a batch.
-    fn limit(&self, from: &Session, to: &Session) -> usize {
-        self.options.batch_bytes.min(from.packet().min(to.packet()) / 4).max(1)
+    fn size(&self, from: &Session, to: &Session) -> Size {
+        let bytes = self.options.batch_bytes.min(from.packet().min(to.packet()) / 4).max(1);
+        Size { way: Writer::way(to), bytes, rows: self.options.batch_rows }
     }
 
     fn name(&self, blob: Option<BlobRef>) {
@@ -454,66 +461,33 @@ impl Copy<'_> {
         if !pieces.iter().any(work) {
             return Ok(());
         }
-        let way = Writer::way(to);
-        let limit = self.limit(from, to);
-        let mut helpers = Vec::new();
+        let size = self.size(from, to);
         // A few rows by their keys are one batch, for which nobody must connect.
         let is_little = pieces.iter().all(|piece| matches!(piece, Piece::Rows { insert, .. } if insert.len() < KEYS));
-        while !is_little && helpers.len() + 1 < self.options.writers {
+        let mut helpers = if is_little { Vec::new() } else { self.helpers(destination)? };
+        let writers = std::iter::once(to).chain(helpers.iter_mut().map(|lease| &mut **lease));
+        let reader = Reader::new(self.shape)?;
+        let read = |inlet: &mut Inlet<'_>| {
+            pieces.iter().try_for_each(|piece| {
+                reader.read(from, piece, &mut |row, blob| {
+                    self.name(blob);
+                    inlet.push(row)
+                })
+            })
+        };
+        pipe(size, writers, read, |session, queue| self.write_each(session, queue))
+    }
+
+    /// Connections of those who write besides the first.
+    fn helpers(&self, destination: &Pool) -> Result<Vec<Lease>> {
+        let mut helpers = Vec::new();
+        while helpers.len() + 1 < self.options.writers {
             match destination.try_get()? {
                 Some(lease) => helpers.push(lease),
                 None => break,
             }
         }
-        let writers = std::iter::once(to).chain(helpers.iter_mut().map(|lease| &mut **lease));
-        let (send, receive) = sync_channel(1);
-        let queue = Queue { batches: Mutex::new(receive), failed: AtomicBool::new(false) };
-        thread::scope(|scope| {
-            let queue = &queue;
-            let writing: Vec<_> = writers.map(|session| scope.spawn(move || self.write_all(session, queue))).collect();
-            let read = self.read(from, pieces, way, limit, send, queue);
-            let written: Vec<Result<()>> = writing
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                .collect();
-            // A writer's error comes first: the reader only stopped because of it.
-            written.into_iter().collect::<Result<()>>().and(read)
-        })
-    }
-
-    fn read(
-        &self,
-        from: &mut Session,
-        pieces: &[Piece],
-        way: Way,
-        limit: usize,
-        send: SyncSender<Batch>,
-        queue: &Queue,
-    ) -> Result<()> {
-        let reader = Reader::new(self.shape)?;
-        let mut batch = Batch::new(way, limit);
-        for piece in pieces {
-            reader.read(from, piece, &mut |row, blob| {
-                batch.push(row.into_iter());
-                if batch.bytes >= limit || batch.rows >= self.options.batch_rows {
-                    self.cancel.check()?;
-                    queue.send(&send, std::mem::replace(&mut batch, Batch::new(way, limit)))?;
-                }
-                self.name(blob);
-                Ok(())
-            })?;
-        }
-        if batch.rows > 0 { queue.send(&send, batch) } else { Ok(()) }
-    }
-
-    fn write_all(&self, session: &mut Session, queue: &Queue) -> Result<()> {
-        let result = self.write_each(session, queue);
-        if result.is_err() {
-            queue.failed.store(true, Ordering::SeqCst);
-            // The reader may be waiting to hand over a batch.
-            while queue.next().is_some() {}
-        }
-        result
+        Ok(helpers)
     }
 
     fn write_each(&self, session: &mut Session, queue: &Queue) -> Result<()> {
@@ -549,24 +523,5 @@ impl Copy<'_> {
         };
         drop(counts);
         (self.progress)(progress)
-    }
-}
-
-struct Queue {
-    batches: Mutex<Receiver<Batch>>,
-    failed: AtomicBool,
-}
-
-impl Queue {
-    fn next(&self) -> Option<Batch> {
-        self.batches.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
-    }
-
-    fn send(&self, send: &SyncSender<Batch>, batch: Batch) -> Result<()> {
-        let stopped = || Error::new(Kind::Cancelled, "writing stopped");
-        if self.failed.load(Ordering::SeqCst) {
-            return Err(stopped());
-        }
-        send.send(batch).map_err(|_| stopped())
     }
 }

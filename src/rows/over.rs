@@ -4,6 +4,8 @@
 //! cost a server more than twice the processor time that changing them in place does, which touches only the indexes
 //! of what changed.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::difference::{Prints, prints_beside, replace};
 use super::dump::MAILBOX_ID;
 use super::shape::Shape;
@@ -58,7 +60,7 @@ impl<'a> Over<'a> {
 
     /// Writes a batch in one transaction; gives how many of its rows were not there before. `there`, what the
     /// destination holds, follows what becomes of them.
-    pub fn write(&mut self, batch: Batch, there: Option<&mut Prints>) -> Result<u64> {
+    pub fn write(&mut self, batch: Batch, there: Option<&Mutex<Prints>>) -> Result<u64> {
         let rows = batch.rows;
         self.session.run(&format!("DELETE FROM {}", self.beside))?;
         Writer::beside(self.session, self.shape, &self.beside)?.write(batch)?;
@@ -70,7 +72,8 @@ impl<'a> Over<'a> {
             if held == Some(rows) { Ok(0) } else { Ok(session.run(add)?.affected) }
         })?;
         if let Some((there, before)) = there.zip(before) {
-            replace(there, before, self.share()?);
+            let now = self.share()?;
+            replace(&mut there.lock().unwrap_or_else(PoisonError::into_inner), before, now);
         }
         Ok(new)
     }
