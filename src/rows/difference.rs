@@ -88,9 +88,9 @@ fn prints_where(session: &mut Session, shape: &Shape, side: Side, condition: &st
 
 fn prints_joined(session: &mut Session, shape: &Shape, side: Side, join: &str, condition: &str) -> Result<Prints> {
     let sql = format!(
-        "SELECT {} AS r, COUNT(*), SUM({}), SUM({}) FROM {join}{} AND {condition} GROUP BY r",
+        "SELECT {} AS r, COUNT(*), {}, {} FROM {join}{} AND {condition} GROUP BY r",
         shape.range_number(),
-        shape.row_crc(side),
+        shape.sum_of_crcs(side),
         shape.unmapped(side)?,
         shape.dump.from(side)?
     );

@@ -62,7 +62,7 @@ impl<'a> Over<'a> {
     /// destination holds, follows what becomes of them.
     pub fn write(&mut self, batch: Batch, there: Option<&Mutex<Prints>>) -> Result<u64> {
         let rows = batch.rows;
-        self.session.run(&format!("DELETE FROM {}", self.beside))?;
+        self.session.run(&format!("TRUNCATE TABLE {}", self.beside))?;
         Writer::beside(self.session, self.shape, &self.beside)?.write(batch)?;
         let before = there.is_some().then(|| self.share()).transpose()?;
         let held = before.as_ref().map(|prints| prints.values().map(|print| print.rows).sum::<u64>());
