@@ -40,19 +40,24 @@ fn what_a_destination_held_is_followed() {
     let pair = Pair::shared();
     let (source, destination, cancel) = (pair.source.pool(), pair.destination.pool(), Cancel::default());
     messages(&pair.source, 133, 5_000);
-    let (dumps, options) = ([dump("mail_item", 133, 1133)], InjectOptions::default());
+    let dumps = [dump("mail_item", 133, 1133)];
+    // So that several writers have several batches each.
+    let options = InjectOptions { batch_rows: 300, ..InjectOptions::default() };
     let held = inject_held(&source, &destination, &dumps, &options, &|_| Ok(()), &cancel).unwrap();
     let mut held: Vec<Held> = held.into_iter().map(|(_, held)| held).collect();
     let vanished = "DELETE FROM mboxgroup1.mail_item WHERE mailbox_id = 133 AND id IN (400, 3000)";
     let named = "INSERT INTO mboxgroup1.mail_item (mailbox_id, id, type, folder_id, date, size, name, mod_metadata, mod_content) \
                  VALUES (133, 90001, 5, 2, 1, 1, 'name144', 9900, 9900)";
-    // Changed and new ones that the change number tells; unread ones and gone ones that it does not tell; and a new one
-    // that cannot come before another has gone.
+    let turned = "UPDATE mboxgroup1.mail_item SET name = CONCAT('x', name), mod_metadata = 9902 WHERE mailbox_id = 133;\n\
+                  UPDATE mboxgroup1.mail_item SET name = CONCAT('name', SUBSTRING(name, 6) % 5000 + 1) WHERE mailbox_id = 133";
+    // Changed and new ones that the change number tells; unread ones and gone ones that it does not tell; a new one that
+    // cannot come before another has gone; and all of them with the name of another.
     for changes in [
         "UPDATE mboxgroup1.mail_item SET tag_names = x'0078790000', mod_metadata = 9000 WHERE mailbox_id = 133 AND id % 7 = 0",
         "UPDATE mboxgroup1.mail_item SET unread = 0 WHERE mailbox_id = 133 AND id IN (300, 2300)",
         &format!("{vanished};\n{named}"),
         "UPDATE mboxgroup1.mail_item SET flags = 2, mod_metadata = 9901 WHERE mailbox_id = 133 AND id = 90001",
+        turned,
     ] {
         pair.source.sql(changes);
         let known = |_: &Dump| Some(held[0].clone());
