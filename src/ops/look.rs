@@ -231,6 +231,10 @@ impl Look {
             return Ok(survey);
         };
         self.leftovers(&mut survey, &dest)?;
+        // What another run leaves on its way looks like that, too, and must not be removed.
+        if !survey.problems.is_empty() && !self.holds && !is_alone(&self.site, &mut survey, [&source, &dest])? {
+            return Ok(survey);
+        }
         self.databases(&mut survey, &row, &source, &dest)?;
         self.files(&mut survey, &row, &source, &dest)?;
         Ok(survey)
@@ -453,16 +457,29 @@ pub(super) fn begun(account: &Account, dest: &Host) -> Result<Survey> {
 pub(super) fn stores(site: &Site, survey: &mut Survey, holds: bool) -> Result<Option<(Arc<Store>, Arc<Store>)>> {
     let source = site.store(survey.source.as_str()).map_err(|error| unreachable_source(&survey.source, error))?;
     let dest = site.store(survey.dest.as_str())?;
+    match holds || is_alone(site, survey, [&source, &dest])? {
+        true => Ok(Some((source, dest))),
+        false => Ok(None),
+    }
+}
+
+/// Whether no other run is at the account, or was since it was read; else that is the one problem.
+fn is_alone(site: &Site, survey: &mut Survey, stores: [&Arc<Store>; 2]) -> Result<bool> {
     let account = &survey.account;
     let left = |store: &Arc<Store>| claim::left(&account.address, account.id.as_str(), store).transpose();
-    let left = [&source, &dest].into_iter().filter(|_| !holds).find_map(left).transpose()?;
-    match left {
-        Some(left) => {
-            survey.problems = vec![left];
-            Ok(None)
-        }
-        None => Ok(Some((source, dest))),
-    }
+    let problem = match stores.into_iter().find_map(left).transpose()? {
+        Some(left) => left,
+        // Whoever has ended since has let go by now, and the directory says where the account is.
+        None => match site.account(&account.id)?.mail_host {
+            Some(home) if home == survey.source => return Ok(true),
+            home => {
+                let home = home.map_or_else(|| "on no store".to_owned(), |home| format!("on {home}"));
+                format!("it is {home} by now, and not on {} any more: it was moved meanwhile", survey.source)
+            }
+        },
+    };
+    survey.problems = vec![problem];
+    Ok(false)
 }
 
 /// What the account itself says for and against a move.

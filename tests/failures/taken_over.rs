@@ -27,6 +27,19 @@ fn wakes_to_write_rows() {
     ended.assert(5, &["holds it no more", "zlm reconcile"]);
 }
 
+/// The copy that it finds where it wanted to go is the mailbox by then: nobody may be told to remove it.
+#[test]
+fn wakes_to_look_when_another_has_moved_it() {
+    let site = site();
+    let (mailbox, zlm) = still(&site, "look.before=pause");
+    site.move_it(&mailbox).assert(0, &[]);
+    zlm.wake();
+    let ended = zlm.end();
+    ended.assert(3, &["it is on store2.lab.test by now, and not on store1.lab.test any more"]);
+    assert!(!ended.err.contains("earlier stay"), "{}", ended.err);
+    site.assert_moved(&mailbox);
+}
+
 /// A claim that is lost ends a script, whatever it catches.
 #[test]
 fn cannot_be_caught() {

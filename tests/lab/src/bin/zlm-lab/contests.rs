@@ -106,7 +106,7 @@ impl Round {
             Round::Race(n) => {
                 let (first, second) = if n % 2 == 0 { (SOURCE, THIRD) } else { (THIRD, SOURCE) };
                 // From together to one that finds the other at work.
-                contest.race(first, second, Duration::from_millis([0, 5, 20, 60, 150, 400, 900][n % 7]))
+                contest.race(first, second, Duration::from_millis([0, 5, 20, 60, 150, 300, 500][n % 7]))
             }
             Round::Zombie(place) => contest.zombie(place),
             Round::LostJournal(place, end) => contest.lost_journal(place, *end),
