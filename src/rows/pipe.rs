@@ -94,11 +94,33 @@ pub(super) fn pipe<'s>(
         let mut inlet = Inlet { size, batch: size.batch(), send, queue };
         // Its end is what writers see the end of everything by.
         let read = read(&mut inlet).and_then(|()| inlet.end());
-        let written: Vec<Result<()>> = writing
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect();
+        let joined =
+            writing.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let failed: Vec<Error> = joined.filter_map(Result::err).collect();
         // A writer's error comes first: the reader only stopped because of it.
-        written.into_iter().collect::<Result<()>>().and(read)
+        gravest(failed).map_or(read, Err)
     })
+}
+
+/// One of rows comes last: a caller may take it for an answer, and of a connection that broke nobody knows what it has
+/// written.
+fn gravest(failed: Vec<Error>) -> Option<Error> {
+    failed.into_iter().min_by_key(|error| matches!(error.kind(), Kind::Data | Kind::Denied))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_connection_is_not_hidden_by_rows_that_do_not_go_in() {
+        let told = |kinds: &[Kind]| {
+            let failed = kinds.iter().map(|kind| Error::new(*kind, "failed")).collect();
+            gravest(failed).map(|error| error.kind())
+        };
+        assert_eq!(told(&[Kind::Data, Kind::Unreachable]), Some(Kind::Unreachable));
+        assert_eq!(told(&[Kind::Held, Kind::Data]), Some(Kind::Held));
+        assert_eq!(told(&[Kind::Data]), Some(Kind::Data));
+        assert_eq!(told(&[]), None);
+    }
 }
