@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::tree::Tree;
 use crate::cancel::Cancel;
-use crate::clients::ssh::{Input, Limit};
+use crate::clients::ssh::Limit;
 use crate::error::{Kind, Result};
 use crate::zimbra::blob::{BlobName, FileName};
 use crate::zimbra::volume::Bits;
@@ -42,19 +42,11 @@ impl Tree {
     pub fn list(&self, cancel: &Cancel) -> Result<Listing> {
         let dir = self.volume.message_dir(self.mailbox);
         let mut reader = Reader::new(self.volume.bits);
-        if self.has(&dir, cancel)? {
-            let argv = ["find", &dir, "-ignore_readdir_race", "-mindepth", "1", "-printf", "%y %s %P\\0"];
-            let limit = Limit::idle(Duration::from_secs(300));
-            let output = self.shell.stream(&argv, Input::None, limit, cancel, &mut |chunk| {
-                reader.take(chunk);
-                Ok(())
-            })?;
-            if output.status != 0 {
-                return Err(self.shell.failure(&argv, &output));
-            }
-            if !reader.entry.is_empty() {
-                return Err(self.error(Kind::Peer, format!("list of {dir} ends within a name")));
-            }
+        let each = ["-ignore_readdir_race", "-mindepth", "1", "-printf", "%y %s %P\\0"];
+        let limit = Limit::idle(Duration::from_secs(300));
+        self.find_each(&dir, &each, limit, cancel, &mut |piece| reader.take(piece))?;
+        if !reader.entry.is_empty() {
+            return Err(self.error(Kind::Peer, format!("list of {dir} ends within a name")));
         }
         let mut listing = reader.listing;
         listing.files.sort_unstable();

@@ -11,8 +11,8 @@ mod listing;
 mod tests;
 mod tree;
 
-pub use checksum::{Compared, checksums, compare, unequal};
+pub use checksum::{Compared, compare, unequal};
 pub use difference::{Difference, Expected, difference, names};
-pub use index::{IndexList, copy_index, index_difference, index_lists};
+pub use index::{IndexList, copy_index, index_lists};
 pub use listing::{File, Listing};
 pub use tree::{Space, Tree};

@@ -30,20 +30,17 @@ pub struct Space {
     pub files: Option<u64>,
 }
 
-/// Samples are for messages; what is wrong a thousand times is shown a few times.
-const SAMPLES: u64 = 64 * 1024;
-
 /// Removes files of a directory by their names; the script is fixed, the names are its input.
 const REMOVE: &str = "cd -- \"$1\" && exec xargs -0 -r rm -f --";
 
 /// Syncs files of a directory by their names; the script is fixed, the names are its input.
 const SYNC: &str = "cd -- \"$1\" && exec xargs -0 -r sync --";
 
-/// Finds entries in the last of some directories, where all of them are directories; the script is fixed.
-const FIND: &str = "until [ \"$1\" = -- ]; do if [ -L \"$1\" ] || ! [ -d \"$1\" ]; then exit 9; fi; dir=$1; shift; \
-                    done; shift; exec find \"$dir\" \"$@\"";
+/// Goes on where all directories up to `--` are directories, with the last as `$dir`.
+const GUARD: &str = "until [ \"$1\" = -- ]; do if [ -L \"$1\" ] || ! [ -d \"$1\" ]; then exit 9; fi; dir=$1; shift; \
+                     done; shift; ";
 
-/// The status of [`FIND`] where one of them is not.
+/// The status of [`GUARD`] where one of them is not.
 const NOT_THERE: i32 = 9;
 
 /// A disk may take its time to write back.
@@ -85,8 +82,7 @@ impl Tree {
         Ok(found == paths.len())
     }
 
-    /// What `find` with an expression prints of `dir`; `None` when it is not there. One command, where [`Tree::has`] and
-    /// another would be two: what is asked under the freeze waits for each.
+    /// What `find` with an expression prints of `dir`; `None` when it is not there.
     ///
     /// Fails as [`Tree::has`] does.
     pub(super) fn find(
@@ -96,17 +92,51 @@ impl Tree {
         limit: Limit,
         cancel: &Cancel,
     ) -> Result<Option<Vec<u8>>> {
-        let paths = self.way_to(dir)?;
-        let mut argv = vec!["sh", "-c", FIND, "sh"];
-        argv.extend(paths.iter().map(String::as_str));
-        argv.push("--");
-        argv.extend(expression);
-        let output = self.shell.run(&argv, Input::None, limit, cancel)?;
+        let mut said = Vec::new();
+        let found = self.find_each(dir, expression, limit, cancel, &mut |piece| said.extend_from_slice(piece))?;
+        Ok(found.then_some(said))
+    }
+
+    /// The same piece by piece; says whether `dir` is there.
+    pub(super) fn find_each(
+        &self,
+        dir: &str,
+        expression: &[&str],
+        limit: Limit,
+        cancel: &Cancel,
+        on_piece: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool> {
+        let argv = self.inside(dir, "exec find \"$dir\" \"$@\"", expression)?;
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let output = self.shell.stream(&argv, Input::None, limit, cancel, &mut |piece| {
+            on_piece(piece);
+            Ok(())
+        })?;
         match output.status {
-            0 => Ok(Some(output.stdout)),
-            NOT_THERE => self.has(dir, cancel).map(|_| None),
-            _ => Err(self.shell.failure(&argv, &output)),
+            0 => Ok(true),
+            _ if !self.was_there(dir, &output, cancel)? => Ok(false),
+            _ => Err(self.shell.failure(&["find"], &output)),
         }
+    }
+
+    /// The command for a script, which is fixed, with `dir` as `$dir` and arguments as `$@`. Where [`Tree::has`] and another
+    /// would be two commands it is one, each of which takes a store 20 ms of processor time; [`Tree::was_there`] judges it.
+    pub(super) fn inside(&self, dir: &str, script: &str, arguments: &[&str]) -> Result<Vec<String>> {
+        let mut argv: Vec<String> = ["sh", "-c", &format!("{GUARD}{script}"), "sh"].map(String::from).into();
+        argv.extend(self.way_to(dir)?);
+        argv.push("--".to_owned());
+        argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        Ok(argv)
+    }
+
+    /// Whether `dir` was there when a command of [`Tree::inside`] began.
+    ///
+    /// Fails as [`Tree::has`] does.
+    pub(super) fn was_there(&self, dir: &str, output: &Output, cancel: &Cancel) -> Result<bool> {
+        if output.status == NOT_THERE {
+            self.has(dir, cancel)?;
+        }
+        Ok(output.status != NOT_THERE)
     }
 
     /// The directories from the volume's to `dir`.
@@ -203,32 +233,6 @@ impl Tree {
         let dir = self.volume.index_dir(self.mailbox);
         let each = ["(", "-type", "f", "-o", "-type", "d", ")", "-exec", "sync", "--", "{}", "+"];
         self.find(&dir, &each, patient(), cancel).map(drop)
-    }
-
-    /// What Zimbra could not use, or should not have: entries in the mailbox's directory that do not belong to
-    /// the user of the store, are not readable and writable for it, are set-user-id or writable for everybody, or
-    /// are neither file nor directory. One text each, at most some hundreds.
-    pub fn strangers(&self, cancel: &Cancel) -> Result<Vec<String>> {
-        let dir = self.volume.mailbox_dir(self.mailbox);
-        if !self.has(&dir, cancel)? {
-            return Ok(Vec::new());
-        }
-        let uid = self.shell.expect(&["id", "-u"], Input::None, Limit::default(), cancel)?;
-        let uid = String::from_utf8_lossy(&uid).trim().to_owned();
-        let mut argv = vec!["find", &dir, "(", "!", "-uid", &uid, "-o", "!", "-perm", "-600", "-o", "-perm", "/6002"];
-        argv.extend(["-o", "!", "-type", "f", "!", "-type", "d", ")", "-printf", "%y uid %U mode %m %P\\0"]);
-        let mut said = Vec::new();
-        let limit = Limit { total: None, bytes: u64::MAX, ..Limit::default() };
-        let output = self.shell.stream(&argv, Input::None, limit, cancel, &mut |chunk| {
-            let room = (SAMPLES as usize).saturating_sub(said.len());
-            said.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            Ok(())
-        })?;
-        if output.status != 0 {
-            return Err(self.shell.failure(&argv, &output));
-        }
-        let said = String::from_utf8_lossy(&said);
-        Ok(said.split_terminator('\0').map(|entry| entry.escape_debug().to_string()).collect())
     }
 
     pub(super) fn check(&self) -> Result<()> {

@@ -17,7 +17,8 @@ pub(super) fn start(config: &Config, verbose: u8, dry_run: bool) -> Result<()> {
         // Whatever ends a run is printed at its end; the log's own line of it goes to the file.
         0 => LevelFilter::Off,
         1 => LevelFilter::Info,
-        _ => LevelFilter::Debug,
+        2 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
     };
     // What the console says is on stderr already.
     let stderr = Builder::new()
@@ -29,7 +30,7 @@ pub(super) fn start(config: &Config, verbose: u8, dry_run: bool) -> Result<()> {
         true => None,
         false => Some(file_logger(config)?),
     };
-    log::set_max_level(LevelFilter::Debug);
+    log::set_max_level(LevelFilter::Trace);
     log::set_boxed_logger(Box::new(Both { stderr, file })).context(Kind::Io, || "log: starting it".to_owned())
 }
 

@@ -40,7 +40,7 @@ struct Common {
     /// Directory whose modules win over the standard library's
     #[arg(long, global = true, value_name = "DIR")]
     stdlib: Option<PathBuf>,
-    /// Say more on stderr; twice for everything
+    /// Say more on stderr; twice for every call, three times for every command on a store
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }

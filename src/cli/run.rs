@@ -84,8 +84,8 @@ fn take_common(words: &[String], common: &mut Common) -> Result<Vec<String>> {
                 common.verbose += 1;
                 continue;
             }
-            "-vv" => {
-                common.verbose += 2;
+            "-vv" | "-vvv" => {
+                common.verbose += if name == "-vv" { 2 } else { 3 };
                 continue;
             }
             _ => {

@@ -177,7 +177,7 @@ impl Operation for Check {
             return super::kept::check_blobs(&self.site, &self.mv, watch);
         }
         let writes = writes(&self.mv);
-        let mut difference = self.difference(watch.cancel())?;
+        let (mut difference, lists) = self.difference(watch.cancel())?;
         let mut equal = BTreeMap::new();
         let mut checked = Checked {
             named: difference.expected,
@@ -189,7 +189,7 @@ impl Operation for Check {
             // A blob that is not there yet comes with the frozen difference.
             let pending = difference.copy.get(&pair.source.volume.id).map(Vec::as_slice).unwrap_or_default();
             let volume = pair.source.volume.id;
-            let compared = self.equal(&pair, pending, watch)?;
+            let compared = self.equal(&pair, pending, &lists, watch)?;
             checked.equal += compared.equal.len() as u64;
             equal.insert(volume, compared.equal);
             difference.extra.entry(pair.dest.volume.id).or_default().extend(&compared.gone);
@@ -203,26 +203,33 @@ impl Operation for Check {
     }
 }
 
+/// The files of both sides, by volume.
+#[derive(Default)]
+struct Lists {
+    source: BTreeMap<u8, Listing>,
+    dest: BTreeMap<u8, Listing>,
+}
+
 impl Check {
-    fn difference(&self, cancel: &Cancel) -> Result<Difference> {
+    fn difference(&self, cancel: &Cancel) -> Result<(Difference, Lists)> {
         // Rows before files: mail that comes in meanwhile is not in the rows, instead of not among the files.
         let mut named = Vec::new();
         expected(&self.mv, &mut |blob| named.push(Ok(blob)))?;
-        let (mut here, mut there) = (BTreeMap::new(), BTreeMap::new());
+        let mut lists = Lists::default();
         for pair in self.mv.pairs()? {
-            here.insert(pair.source.volume.id, pair.source.list(cancel)?);
-            if let std::collections::btree_map::Entry::Vacant(slot) = there.entry(pair.dest.volume.id) {
+            lists.source.insert(pair.source.volume.id, pair.source.list(cancel)?);
+            if let std::collections::btree_map::Entry::Vacant(slot) = lists.dest.entry(pair.dest.volume.id) {
                 slot.insert(pair.dest.list(cancel)?);
             }
         }
-        blobs::difference(named, &here, &there, &self.mv.survey.mapping)
+        let difference = blobs::difference(named, &lists.source, &lists.dest, &self.mv.survey.mapping)?;
+        Ok((difference, lists))
     }
 
     /// Compares the files of a volume that are on both sides; those with other bytes are copied again once.
-    fn equal(&self, pair: &Pair, pending: &[FileName], watch: &Watch<'_>) -> Result<Compared> {
+    fn equal(&self, pair: &Pair, pending: &[FileName], lists: &Lists, watch: &Watch<'_>) -> Result<Compared> {
         let cancel = watch.cancel();
-        let here: Listing = pair.source.list(cancel)?;
-        let there: Listing = pair.dest.list(cancel)?;
+        let (here, there) = (&lists.source[&pair.source.volume.id], &lists.dest[&pair.dest.volume.id]);
         let (both, gone): (Vec<FileName>, Vec<FileName>) = there
             .files()
             .iter()
@@ -230,7 +237,7 @@ impl Check {
             .filter(|name| pending.binary_search(name).is_err())
             .partition(|name| here.get(*name).is_some());
         let mut compared = blobs::compare(&pair.source, &pair.dest, &both, cancel)?;
-        // The source had them when it was listed first, or never: either way they are to be swept.
+        // The source has not, or not any more, what lies here: it is to be swept.
         compared.gone.extend(gone);
         let wrong = std::mem::take(&mut compared.unequal);
         if !wrong.is_empty() {

@@ -69,6 +69,7 @@ impl Shell {
         let (program, arguments) =
             argv.split_first().ok_or_else(|| Error::new(Kind::Usage, "command without a program"))?;
         let name = format!("{self}: {program}");
+        log::trace!("{self}: {argv:?}");
         let task = Task { name: &name, input, limit, cancel };
         match self {
             Self::Local { user } => drive(command(program, user.as_ref()).args(arguments), task, on_stdout),
