@@ -1,6 +1,8 @@
 //! Which tables hold rows of a mailbox: found by their `mailbox_id` column, so that a newer version's and an
 //! extension's are found too.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::dump::{Dump, MAILBOX_ID, Rewrites, dump_table, rewrite_ids};
@@ -43,15 +45,18 @@ pub fn mailbox_tables(session: &mut Session, group: &str) -> Result<Vec<MailboxT
 /// Every base table of a database that has a `mailbox_id` column, held back or not, by name.
 pub fn with_mailbox_id(session: &mut Session, database: &str) -> Result<Vec<MailboxTable>> {
     name(database)?;
-    let rows: Vec<(String,)> = session.all(
-        &format!(
-            "SELECT c.TABLE_NAME FROM information_schema.COLUMNS c JOIN information_schema.TABLES t \
-             USING (TABLE_SCHEMA, TABLE_NAME) WHERE c.TABLE_SCHEMA = _utf8mb3'{database}' \
-             AND t.TABLE_SCHEMA = _utf8mb3'{database}' AND t.TABLE_TYPE = _utf8mb3'BASE TABLE' \
-             AND c.COLUMN_NAME = _utf8mb3'{MAILBOX_ID}' ORDER BY c.TABLE_NAME"
-        ),
-        (),
-    )?;
+    // Two questions: a server took 16 ms to join the answers, 1 ms to give them, and it is asked under the freeze too.
+    let of_columns = format!(
+        "SELECT TABLE_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = _utf8mb3'{database}' \
+         AND COLUMN_NAME = _utf8mb3'{MAILBOX_ID}' ORDER BY TABLE_NAME"
+    );
+    let of_tables = format!(
+        "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = _utf8mb3'{database}' \
+         AND TABLE_TYPE = _utf8mb3'BASE TABLE'"
+    );
+    let tables: BTreeSet<(String,)> = session.all(&of_tables, ())?.into_iter().collect();
+    let mut rows: Vec<(String,)> = session.all(&of_columns, ())?;
+    rows.retain(|row| tables.contains(row));
     Ok(rows.into_iter().map(|(table,)| MailboxTable { database: database.into(), table }).collect())
 }
 
