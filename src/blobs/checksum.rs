@@ -48,7 +48,9 @@ fn checksums(tree: &Tree, files: &[FileName], cancel: &Cancel) -> Result<Vec<Opt
         found.push(sum.transpose()?);
     }
     match lines.next() {
-        Some(line) => Err(tree.error(Kind::Peer, format!("{line:?} is no SHA-256 of a file in {dir} that was asked for"))),
+        Some(line) => {
+            Err(tree.error(Kind::Peer, format!("{line:?} is no SHA-256 of a file in {dir} that was asked for")))
+        }
         None if output.status == 0 && found.contains(&None) => {
             Err(tree.error(Kind::Peer, format!("files of {dir} have no SHA-256, without a word why")))
         }
