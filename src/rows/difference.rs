@@ -103,6 +103,40 @@ fn prints_joined(session: &mut Session, shape: &Shape, side: Side, join: &str, c
     Ok(prints)
 }
 
+/// The fingerprints of all of the source's rows, each connection reading an equal part of the ranges: a server reads for one
+/// connection with one core. They see the same rows only while the source stands still. No connection, no fingerprints.
+pub(super) fn prints_at_once(sessions: Vec<&mut Session>, shape: &Shape) -> Result<Prints> {
+    let parts = sessions.len() as i64;
+    let mut sessions = sessions.into_iter();
+    let Some(first) = sessions.next() else { return Ok(Prints::new()) };
+    if parts == 1 || !shape.is_read_in_parts() {
+        return prints(first, shape, Side::Source);
+    }
+    let (least, most) = ends(first, shape)?.unwrap_or_default();
+    // Nothing lies beyond the ends, and if it did it would be read.
+    let part = (most - least) / parts + 1;
+    let bound = |at: i64| match at {
+        0 => least.min(0),
+        _ if at == parts => i64::MAX / SPAN,
+        _ => least + at * part,
+    };
+    let read = |at: i64, session: &mut Session| {
+        prints_where(session, shape, Side::Source, &shape.within(bound(at), bound(at + 1) - 1))
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..).zip(sessions).map(|(at, session)| scope.spawn(move || read(at, session))).collect();
+        let mut all = read(0, first);
+        for other in others {
+            let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            all = all.and_then(|mut all| {
+                all.extend(other?);
+                Ok(all)
+            });
+        }
+        all
+    })
+}
+
 /// The fingerprints of both sides, read at once.
 pub(super) fn both_prints(source: &mut Session, destination: &mut Session, shape: &Shape) -> Result<(Prints, Prints)> {
     both(|| prints(source, shape, Side::Source), || prints(destination, shape, Side::Destination))
@@ -154,16 +188,23 @@ pub(super) fn is_empty(destination: &mut Session, shape: &Shape) -> Result<bool>
     Ok(destination.raw(&format!("SELECT 1 FROM {from} LIMIT 1"))?.is_empty())
 }
 
-/// All of the source's rows, for a destination that is empty.
-pub(super) fn everything(source: &mut Session, shape: &Shape) -> Result<Vec<Piece>> {
+/// The numbers of the source's first and last range; none where it has no rows.
+fn ends(source: &mut Session, shape: &Shape) -> Result<Option<(i64, i64)>> {
     let from = shape.dump.from(Side::Source)?;
     // The ends of an index are found without reading what is between.
     let rows = source.raw(&match &shape.range {
         Some(column) => format!("SELECT MIN(`{column}`) DIV {SPAN}, MAX(`{column}`) DIV {SPAN} FROM {from}"),
         None => format!("SELECT 0, 0 FROM {from} LIMIT 1"),
     })?;
-    let Some(row) = rows.first().filter(|row| row.iter().all(Option::is_some)) else { return Ok(Vec::new()) };
-    let (least, most): (i64, i64) = (number(row, 0)?, number(row, 1)?);
+    match rows.first().filter(|row| row.iter().all(Option::is_some)) {
+        Some(row) => Ok(Some((number(row, 0)?, number(row, 1)?))),
+        None => Ok(None),
+    }
+}
+
+/// All of the source's rows, for a destination that is empty.
+pub(super) fn everything(source: &mut Session, shape: &Shape) -> Result<Vec<Piece>> {
+    let Some((least, most)) = ends(source, shape)? else { return Ok(Vec::new()) };
     let mut pieces = Vec::new();
     let mut first = least;
     while first <= most {

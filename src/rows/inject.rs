@@ -10,8 +10,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::difference::{
-    Known, Piece, Prints, both, both_prints, everything, is_empty, known, pieces, prints as prints_of, read_again,
-    replace, share,
+    Known, Piece, Prints, both, both_prints, everything, is_empty, known, pieces, prints as prints_of, prints_at_once,
+    read_again, replace, share,
 };
 use super::dump::{Dump, Side};
 use super::over::Over;
@@ -281,6 +281,24 @@ impl<'a> Table<'a> {
 /// Rows that are written over go in batches of this part of the usual size: nobody may wait long for the last one.
 const OVER_PART: usize = 2;
 
+/// Under a freeze all rows of a table that is this long are read by several connections.
+const LONG: u64 = 20_000;
+
+/// How many.
+const READERS: usize = 2;
+
+/// Up to so many connections that are free at once.
+fn leases(pool: &Pool, most: usize) -> Result<Vec<Lease>> {
+    let mut leases = Vec::new();
+    while leases.len() < most {
+        match pool.try_get()? {
+            Some(lease) => leases.push(lease),
+            None => break,
+        }
+    }
+    Ok(leases)
+}
+
 struct Copy<'a> {
     shape: &'a Shape,
     options: &'a InjectOptions,
@@ -350,16 +368,24 @@ impl Copy<'_> {
         known: Option<&Known>,
         there: Prints,
     ) -> Result<(Prints, Prints)> {
-        let Some(known) = known else { return Ok((prints_of(from, self.shape, Side::Source)?, there)) };
+        let rows: u64 = there.values().map(|print| print.rows).sum();
+        let readers = if rows < LONG { 1 } else { READERS };
+        let Some(known) = known else {
+            let mut beside = leases(source, readers - 1)?;
+            let sessions = std::iter::once(from).chain(beside.iter_mut().map(|lease| &mut **lease));
+            return Ok((prints_at_once(sessions.collect(), self.shape)?, there));
+        };
+        let mut beside = leases(source, readers)?;
         let write = |from: &mut Session| {
             let there = Mutex::new(there);
             self.write_over(destination, from, to, known, Some(&there))?;
             Ok(there.into_inner().unwrap_or_else(PoisonError::into_inner))
         };
-        match source.try_get()? {
-            Some(mut beside) => both(|| prints_of(&mut beside, self.shape, Side::Source), || write(from)),
-            None => write(from).and_then(|there| Ok((prints_of(from, self.shape, Side::Source)?, there))),
+        if beside.is_empty() {
+            return write(from).and_then(|there| Ok((prints_of(from, self.shape, Side::Source)?, there)));
         }
+        let sessions = beside.iter_mut().map(|lease| &mut **lease).collect();
+        both(|| prints_at_once(sessions, self.shape), || write(from))
     }
 
     /// Writes changed rows, those that are there already and those that are not; `there` follows. Where that cannot be
@@ -392,7 +418,11 @@ impl Copy<'_> {
     ) -> Result<()> {
         let size = self.size(from, to);
         let size = Size { bytes: size.bytes / OVER_PART, ..size };
-        let mut helpers = if known.rows < KEYS as u64 { Vec::new() } else { self.helpers(destination)? };
+        let mut helpers = if known.rows < KEYS as u64 {
+            Vec::new()
+        } else {
+            leases(destination, self.options.writers.saturating_sub(1))?
+        };
         let writers = std::iter::once(to).chain(helpers.iter_mut().map(|lease| &mut **lease));
         let reader = Reader::new(self.shape)?;
         let read = |inlet: &mut Inlet<'_>| {
@@ -464,7 +494,8 @@ impl Copy<'_> {
         let size = self.size(from, to);
         // A few rows by their keys are one batch, for which nobody must connect.
         let is_little = pieces.iter().all(|piece| matches!(piece, Piece::Rows { insert, .. } if insert.len() < KEYS));
-        let mut helpers = if is_little { Vec::new() } else { self.helpers(destination)? };
+        let mut helpers =
+            if is_little { Vec::new() } else { leases(destination, self.options.writers.saturating_sub(1))? };
         let writers = std::iter::once(to).chain(helpers.iter_mut().map(|lease| &mut **lease));
         let reader = Reader::new(self.shape)?;
         let read = |inlet: &mut Inlet<'_>| {
@@ -476,18 +507,6 @@ impl Copy<'_> {
             })
         };
         pipe(size, writers, read, |session, queue| self.write_each(session, queue))
-    }
-
-    /// Connections of those who write besides the first.
-    fn helpers(&self, destination: &Pool) -> Result<Vec<Lease>> {
-        let mut helpers = Vec::new();
-        while helpers.len() + 1 < self.options.writers {
-            match destination.try_get()? {
-                Some(lease) => helpers.push(lease),
-                None => break,
-            }
-        }
-        Ok(helpers)
     }
 
     fn write_each(&self, session: &mut Session, queue: &Queue) -> Result<()> {

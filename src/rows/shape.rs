@@ -171,6 +171,12 @@ impl Shape {
         })
     }
 
+    /// Whether the column of the ranges is all that a key has beside the mailbox: then a range has no more rows than numbers,
+    /// and some ranges are found without reading the others.
+    pub fn is_read_in_parts(&self) -> bool {
+        matches!((self.key.as_slice(), &self.range), ([key], Some(range)) if key == range)
+    }
+
     /// The expression that numbers the range of a row.
     pub fn range_number(&self) -> String {
         self.range.as_ref().map_or("0".into(), |column| format!("`{column}` DIV {SPAN}"))
@@ -236,9 +242,9 @@ impl Shape {
     /// has no more rows than numbers, 64 times 32 bits are exact as a double, too.
     pub fn sum_of_crcs(&self, side: Side) -> String {
         let crc = self.row_crc(side);
-        match (self.key.as_slice(), &self.range) {
-            ([key], Some(range)) if key == range => format!("CAST(SUM({crc} + 0e0) AS UNSIGNED)"),
-            _ => format!("SUM({crc})"),
+        match self.is_read_in_parts() {
+            true => format!("CAST(SUM({crc} + 0e0) AS UNSIGNED)"),
+            false => format!("SUM({crc})"),
         }
     }
 

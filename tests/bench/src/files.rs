@@ -30,7 +30,14 @@ import "files" as files;
 import "cutover" as cutover;
 let who = account::find(args.email);
 let mv = mailbox::prepare(who, "store2.lab.test", #{});
-let first = files::copy(mv, ());
+// The blobs, without the index, as rsync copies them beside it.
+let first = #{ seconds: 0.0, files: 0 };
+for volume in mv.volumes {
+    let one = rsync(volume.source, volume.dest, #{ vanishing: true });
+    first.seconds += one.seconds;
+    first.files += one.files;
+}
+rsync(mv.index.source, mv.index.dest, #{ vanishing: true, delete: true });
 tables::copy(mv);
 print("bench: copied");
 sleep(8);
