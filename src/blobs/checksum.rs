@@ -66,7 +66,7 @@ fn name_of(line: &str) -> Option<&str> {
 
 /// The files whose contents are not the same on both sides; both are read at once.
 ///
-/// Fails with [`Kind::NotFound`] when one is not there, and as [`checksums`] does.
+/// Fails with [`Kind::NotFound`] when one, or the directory, is not there, as [`Tree::has`] does, and as the shell does.
 pub fn unequal(source: &Tree, dest: &Tree, files: &[FileName], cancel: &Cancel) -> Result<Vec<FileName>> {
     let compared = compare(source, dest, files, cancel)?;
     match compared.gone.first() {
@@ -88,7 +88,7 @@ pub struct Compared {
 
 /// Compares files by content; both sides are read at once.
 ///
-/// Fails with [`Kind::NotFound`] when one that the source has is not at the destination, and as [`checksums`] does.
+/// Fails with [`Kind::NotFound`] when one that the source has is not at the destination, and as [`unequal`] does.
 pub fn compare(source: &Tree, dest: &Tree, files: &[FileName], cancel: &Cancel) -> Result<Compared> {
     let mut compared = Compared::default();
     for batch in files.chunks(BATCH) {
