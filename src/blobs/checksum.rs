@@ -11,10 +11,13 @@ use crate::zimbra::blob::{Digest, FileName};
 /// Files of one command; bounds what is kept in memory.
 const BATCH: usize = 10_000;
 
-/// The names are its input. openssl takes a fifth of the processor time of sha256sum, where the processor knows SHA-256. Its status
-/// is the number of files that it could not read: 255 would end xargs.
-const SUMS: &str = "cd -- \"$dir\" || exit; command -v openssl >/dev/null || exec xargs -0 -r sha256sum --; \
-                    exec xargs -0 -r sh -c 'openssl dgst -sha256 -r \"$@\" || exit 1' sh";
+/// The names are its input. openssl takes a fifth of the processor time of sha256sum, where the processor knows SHA-256; one that does
+/// not run must not make files look gone. Its status is the number of files that it could not read, or 128 and the signal that
+/// killed it, after which its list is no answer: 255 ends xargs, with 124.
+const SUMS: &str = "cd -- \"$dir\" || exit; \
+                    openssl dgst -sha256 -r /dev/null >/dev/null 2>&1 || exec xargs -0 -r sha256sum --; \
+                    exec xargs -0 -r sh -c 'openssl dgst -sha256 -r \"$@\"; \
+                    case $? in 0) ;; 13[4-9]|143) exit 255 ;; *) exit 1 ;; esac' sh";
 
 /// The SHA-256 of files as they lie on the volume, in the order of `files`; none of a file that cannot be read. For a blob that
 /// is not compressed it is the digest in its row.
@@ -130,32 +133,46 @@ mod tests {
 
     use super::*;
 
-    /// What both programs say of the same files, one of which is not there.
-    #[test]
-    fn sums_are_the_same_without_openssl() {
+    /// What is said of three files, one of which is not there, with these programs: the status, and the names and sums.
+    fn said(openssl: &str) -> (Option<i32>, bool, Vec<(String, Digest)>) {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("bin")).unwrap();
+        let bin = dir.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
         for program in ["sh", "xargs", "sha256sum"] {
-            symlink(format!("/usr/bin/{program}"), dir.path().join("bin").join(program)).unwrap();
+            symlink(format!("/usr/bin/{program}"), bin.join(program)).unwrap();
+        }
+        if !openssl.is_empty() {
+            // By another process: one that this one starts meanwhile would hold the file open, and it could not be run.
+            let make = ["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$2\" && chmod 755 \"$2\"", "sh", openssl];
+            assert!(Command::new("/usr/bin/sh").args(make).arg(bin.join("openssl")).status().unwrap().success());
         }
         std::fs::write(dir.path().join("one"), "1").unwrap();
         std::fs::write(dir.path().join("two"), "").unwrap();
-        let said = |path: &str| {
-            let script = format!("dir=$1; printf 'one\\0none\\0two\\0' | {{ {SUMS}; }}");
-            let mut command = Command::new("/usr/bin/sh");
-            command.args(["-c", &script, "sh"]).arg(dir.path()).env("PATH", path);
-            let output = command.output().unwrap();
-            assert_eq!(output.status.code(), Some(123), "{output:?}");
-            let lines = String::from_utf8(output.stdout).unwrap();
-            let sums = lines.lines().map(|line| {
-                let (hex, _) = line.split_once(' ').unwrap();
-                (name_of(line).unwrap().to_owned(), Digest::from_hex(hex).unwrap())
-            });
-            (lines.contains('*'), sums.collect::<Vec<_>>())
-        };
-        let (with, without) = (said("/usr/bin:/bin"), said(&dir.path().join("bin").display().to_string()));
-        assert_eq!((with.0, without.0), (true, false), "each by its own program");
-        assert_eq!(with.1, without.1);
-        assert_eq!(with.1.len(), 2);
+        let script = format!("dir=$1; printf 'one\\0none\\0two\\0' | {{ {SUMS}; }}");
+        let output =
+            Command::new("/usr/bin/sh").args(["-c", &script, "sh"]).arg(dir.path()).env("PATH", &bin).output().unwrap();
+        let lines = String::from_utf8(output.stdout).unwrap();
+        let sums = lines.lines().map(|line| {
+            let (hex, _) = line.split_once(' ').unwrap();
+            (name_of(line).unwrap().to_owned(), Digest::from_hex(hex).unwrap())
+        });
+        (output.status.code(), lines.contains('*'), sums.collect())
+    }
+
+    #[test]
+    fn sums_are_the_same_with_openssl_and_without() {
+        let (with, without) = (said("exec /usr/bin/openssl \"$@\""), said(""));
+        assert_eq!((with.0, without.0), (Some(123), Some(123)));
+        assert_eq!((with.1, without.1), (true, false), "each by its own program");
+        assert_eq!(with.2, without.2);
+        assert_eq!(with.2.len(), 2);
+    }
+
+    #[test]
+    fn no_file_looks_gone_because_openssl_does_not_run() {
+        assert_eq!(said("exit 127"), said(""));
+        // Killed while it reads, as by a host without memory.
+        let (status, ..) = said("case \"$*\" in */dev/null) exit 0 ;; esac; kill -9 $$");
+        assert_eq!(status, Some(124));
     }
 }
