@@ -158,7 +158,53 @@ fn a_cut_connection_is_retryable_and_the_next_run_goes_on() {
     let quick = Transfer { bandwidth: None, ..slow };
     let done = run(&quick, What::Tree).unwrap();
     assert!((1..40).contains(&done.files), "{done:?}");
-    assert_eq!(fs::read_dir(sshd.path("b")).unwrap().count(), 40, "and nothing half done stays");
+    let lengths: Vec<u64> =
+        fs::read_dir(sshd.path("b")).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).collect();
+    assert_eq!(lengths, [50_000; 40], "and nothing half done stays");
+}
+
+/// Two mailboxes may share the file of one message, at a destination too.
+#[test]
+fn what_has_a_second_name_is_not_written_over() {
+    let sshd = Sshd::start();
+    tree(&sshd.path("a"));
+    fs::create_dir_all(sshd.path("b/0")).unwrap();
+    fs::write(sshd.path("b/0/1-1.msg"), "of another mailbox too").unwrap();
+    fs::hard_link(sshd.path("b/0/1-1.msg"), sshd.path("twin")).unwrap();
+    let push = Transfer::new(here(&sshd.path("a")), Place::new(sshd.shell(), sshd.path("b").to_str().unwrap()));
+    assert_eq!(run(&push, What::Tree).unwrap().files, 3);
+    assert_eq!(fs::read(sshd.path("b/0/1-1.msg")).unwrap(), b"one");
+    assert_eq!(fs::read(sshd.path("twin")).unwrap(), b"of another mailbox too");
+}
+
+/// A receiver that is killed tidies nothing up.
+#[test]
+fn a_file_that_a_killed_first_copy_left_unfinished_is_sent_again() {
+    let sshd = Sshd::start();
+    fs::create_dir(sshd.path("a")).unwrap();
+    fs::write(sshd.path("a/1-1.msg"), vec![b'x'; 3_000_000]).unwrap();
+    let place = Place::new(sshd.shell(), sshd.path("b").to_str().unwrap());
+    let slow = Transfer { bandwidth: Some(1000), ..Transfer::new(here(&sshd.path("a")), place) };
+    let into = fs::canonicalize(sshd.path("")).unwrap().join("b");
+    let copied = into.join("1-1.msg");
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| run(&slow, What::Tree));
+        let begun = || fs::metadata(&copied).is_ok_and(|found| found.len() > 0);
+        while !begun() {
+            assert!(!run.is_finished(), "the file never had its name before it was whole");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let receivers = all.filter(|process| fs::read_link(process.path().join("cwd")).is_ok_and(|at| at == into));
+        let pids = receivers.map(|process| process.file_name());
+        assert!(std::process::Command::new("kill").arg("-9").args(pids).status().unwrap().success());
+        run.join().unwrap().unwrap_err();
+    });
+    let left = fs::metadata(&copied).unwrap();
+    assert!(left.len() < 3_000_000, "it was written under its name");
+    let quick = Transfer { bandwidth: None, ..slow };
+    assert_eq!(run(&quick, What::Tree).unwrap().files, 1);
+    assert_eq!(fs::read(&copied).unwrap(), vec![b'x'; 3_000_000]);
 }
 
 #[test]

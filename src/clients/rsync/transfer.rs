@@ -78,13 +78,20 @@ const RULES: &[&str] = &[
     "--no-devices",
     "--no-specials",
     "--exclude=*[!A-Za-z0-9._-]*",
-    "--partial-dir=.zlm-partial",
     "--protect-args",
     "--info=progress2",
     "--stats",
     "--no-human-readable",
     "--outbuf=L",
 ];
+
+/// What came of a file before a connection broke is kept beside the others, so that what has a name is whole.
+const APART: &str = "--partial-dir=.zlm-partial";
+
+/// Files get their names at once and not by renaming, which is a quarter of what very many small ones take. Only where
+/// nothing was: an old file may have a second name, under which another mailbox would be written over. One that a broken
+/// connection left unfinished has not yet its time, so the next run, which finds something there, sends it again.
+const AT_ONCE: &str = "--inplace";
 
 const GENTLY: &[&str] = &["nice", "-n", "10", "ionice", "-c", "2", "-n", "7"];
 
@@ -128,7 +135,7 @@ impl Transfer {
         // Without the directories above it, rsync cannot even look.
         let there = self.to.shell.run(&["test", "-d", &self.to.path], Input::None, Limit::default(), cancel)?;
         let to = if there.status == 0 { self.to.path.as_str() } else { "/var/empty/zlm" };
-        self.drive(what, to, &["--dry-run"], cancel, &mut |_| {})
+        self.drive(what, to, &[APART, "--dry-run"], cancel, &mut |_| {})
     }
 
     /// Copies; tells how far it is.
@@ -142,7 +149,15 @@ impl Transfer {
         if self.make {
             self.to.shell.expect(&["mkdir", "-p", "--", &self.to.path], Input::None, Limit::default(), cancel)?;
         }
-        self.drive(what, &self.to.path, &[], cancel, on_progress)
+        let is_first = self.whole && matches!(what, What::Tree) && self.is_nothing_there(cancel)?;
+        self.drive(what, &self.to.path, &[if is_first { AT_ONCE } else { APART }], cancel, on_progress)
+    }
+
+    /// Whether the destination is a directory without anything in it.
+    fn is_nothing_there(&self, cancel: &Cancel) -> Result<bool> {
+        let argv = ["find", &self.to.path, "-maxdepth", "1", "-printf", "%y"];
+        let found = self.to.shell.run(&argv, Input::None, Limit::default(), cancel)?;
+        Ok(found.status == 0 && found.stdout == b"d")
     }
 
     fn check(&self, what: &What) -> Result<()> {
