@@ -24,6 +24,7 @@ pub(super) fn start(config: &Config, verbose: u8, dry_run: bool) -> Result<()> {
     let stderr = Builder::new()
         .filter_module("zlm", level)
         .filter_module("zlm::cli::console", LevelFilter::Off)
+        .format_timestamp_millis()
         .target(Target::Stderr)
         .build();
     let file = match dry_run {
@@ -55,7 +56,8 @@ fn file_logger(config: &Config) -> Result<Logger> {
         .open(&path)
         .context(Kind::Io, || format!("{}: opening the log", path.display()))?;
     let level = config.file.log.level.map_or(LevelFilter::Info, LevelFilter::from);
-    Ok(Builder::new().filter_module("zlm", level).target(Target::Pipe(Box::new(file))).build())
+    let target = Target::Pipe(Box::new(file));
+    Ok(Builder::new().filter_module("zlm", level).format_timestamp_millis().target(target).build())
 }
 
 /// `/var/log/zlm/zlm.log` for root, the state directory of anybody else.

@@ -281,12 +281,6 @@ impl<'a> Table<'a> {
 /// Rows that are written over go in batches of this part of the usual size: nobody may wait long for the last one.
 const OVER_PART: usize = 2;
 
-/// Under a freeze all rows of a table that is this long are read by several connections.
-const LONG: u64 = 20_000;
-
-/// How many.
-const READERS: usize = 2;
-
 /// Up to so many connections that are free at once.
 fn leases(pool: &Pool, most: usize) -> Result<Vec<Lease>> {
     let mut leases = Vec::new();
@@ -369,7 +363,7 @@ impl Copy<'_> {
         there: Prints,
     ) -> Result<(Prints, Prints)> {
         let rows: u64 = there.values().map(|print| print.rows).sum();
-        let readers = if rows < LONG { 1 } else { READERS };
+        let readers = self.shape.readers(rows);
         let Some(known) = known else {
             let mut beside = leases(source, readers - 1)?;
             let sessions = std::iter::once(from).chain(beside.iter_mut().map(|lease| &mut **lease));

@@ -13,6 +13,9 @@ use crate::error::{Error, Kind, Result};
 /// Shorter ones would make longer lists of fingerprints: these are four thousand for each quarter of a million items.
 pub(super) const SPAN: i64 = 64;
 
+/// Fewer rows than this are read before another connection has begun.
+const LONG: u64 = 20_000;
+
 /// A dump fitted to the tables of both ends.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
@@ -175,6 +178,12 @@ impl Shape {
     /// and some ranges are found without reading the others.
     pub fn is_read_in_parts(&self) -> bool {
         matches!((self.key.as_slice(), &self.range), ([key], Some(range)) if key == range)
+    }
+
+    /// By how many connections so many rows are best read at once. None is taken that would have no part to read: the next
+    /// table may need it.
+    pub fn readers(&self, rows: u64) -> usize {
+        if rows >= LONG && self.is_read_in_parts() { 2 } else { 1 }
     }
 
     /// The expression that numbers the range of a row.
@@ -351,6 +360,18 @@ mod tests {
         let of = |from, to| Shape { pairs: vec![pair(from, to)], ..shape(Some("id")) };
         assert_eq!(of("int(10) unsigned", "int(11) unsigned").within(0, 1), "`id` BETWEEN 0 AND 127");
         assert_eq!(of("int(10) unsigned", "int(11)").within(0, 1), "`id` BETWEEN -63 AND 127");
+    }
+
+    #[test]
+    fn only_what_has_parts_is_read_by_several() {
+        let keyed = |columns: &[&str]| Shape {
+            key: columns.iter().map(ToString::to_string).collect(),
+            ..shape(columns.last().copied())
+        };
+        assert_eq!(keyed(&["id"]).readers(LONG), 2);
+        assert_eq!(keyed(&["id"]).readers(LONG - 1), 1);
+        assert_eq!(keyed(&["tag_id", "item_id"]).readers(LONG), 1);
+        assert_eq!(keyed(&[]).readers(LONG), 1);
     }
 
     #[test]
