@@ -5,15 +5,8 @@ use std::collections::BTreeMap;
 use super::checksum::both;
 use super::tree::Tree;
 use crate::cancel::Cancel;
-use crate::clients::rsync::Transfer;
 use crate::clients::ssh::Limit;
 use crate::error::Result;
-
-/// A copy of the index that makes the destination's equal, and sends only what changed in large files. The index
-/// knows no mailbox id, so it may be copied as it is; it is whole only while the mailbox is frozen.
-pub fn copy_index(source: &Tree, dest: &Tree) -> Transfer {
-    Transfer { delete: true, whole: false, ..Transfer::new(source.index(), dest.index()) }
-}
 
 /// The files of an index with their sizes and times, to see whether two are the same or one stands still.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -13,6 +13,6 @@ mod tree;
 
 pub use checksum::{Compared, compare, unequal};
 pub use difference::{Difference, Expected, difference, names};
-pub use index::{IndexList, copy_index, index_lists};
+pub use index::{IndexList, index_lists};
 pub use listing::{File, Listing};
 pub use tree::{Space, Tree};

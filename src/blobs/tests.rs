@@ -189,7 +189,8 @@ fn an_index_becomes_equal_by_its_changes() {
     fs::write(here.join("segments_2"), "two").unwrap();
     fs::write(there.join("segments_1"), "one").unwrap();
     symlink("/etc/passwd", here.join("_1.cfs")).unwrap();
-    let done = copy_index(&source, &dest).run(What::Tree, &go(), &mut |_| {}).unwrap();
+    let transfer = Transfer { delete: true, whole: false, ..Transfer::new(source.index(), dest.index()) };
+    let done = transfer.run(What::Tree, &go(), &mut |_| {}).unwrap();
     assert_eq!((done.files, done.deleted), (2, 1));
     assert_eq!(fs::read_to_string(there.join("_0.cfs")).unwrap(), "terms");
     let (here, there) = index_lists(&source, &dest, &go()).unwrap();

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::freeze::Freeze;
 use super::rsync::transfer_into_copy;
+use super::stage::Pair;
 use crate::blobs::{IndexList, index_lists};
 use crate::cancel::Cancel;
-use crate::clients::rsync::{Transferred, What};
+use crate::clients::rsync::{Transfer, Transferred, What};
 use crate::clients::ssh::Input;
 use crate::error::{Error, Kind, Result};
 use crate::gate::{Operation, Watch};
@@ -36,7 +37,7 @@ pub(super) fn settle(site: &Site, freeze: &Freeze, cancel: &Cancel) -> Result<()
             };
         }
         mv.dest.note_files(&dir);
-        let mut transfer = transfer_into_copy(site, pair.source.index(), pair.dest.index())?;
+        let mut transfer = transfer(site, &pair)?;
         if copied == 0 || !there.beyond(&here).iter().all(|path| here.has(path)) {
             transfer.delete = true;
             transfer.run(What::Tree, cancel, &mut |_| {})?;
@@ -56,6 +57,12 @@ pub(super) fn settle(site: &Site, freeze: &Freeze, cancel: &Cancel) -> Result<()
         ),
     )
     .hint("does another mailboxd, or a script, write to it?"))
+}
+
+/// Sends only what changed in large files. The index knows no mailbox id, so it is copied as it is.
+fn transfer(site: &Site, pair: &Pair) -> Result<Transfer> {
+    let transfer = transfer_into_copy(site, pair.source.index(), pair.dest.index())?;
+    Ok(Transfer { whole: false, ..transfer })
 }
 
 /// Makes the destination's index equal to what the source's is now.
@@ -96,7 +103,7 @@ impl Operation for CopyIndex {
             return Ok(Transferred::default());
         }
         mv.dest.note_files(&pair.dest.volume.index_dir(pair.dest.mailbox));
-        let mut transfer = transfer_into_copy(&self.site, pair.source.index(), pair.dest.index())?;
+        let mut transfer = transfer(&self.site, &pair)?;
         transfer.delete = true;
         transfer.run(What::Tree, watch.cancel(), &mut |p| watch.progress("bytes", p.bytes, None))
     }

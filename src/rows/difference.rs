@@ -2,6 +2,8 @@
 //! little the rows themselves.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::dump::Side;
@@ -103,13 +105,14 @@ fn prints_joined(session: &mut Session, shape: &Shape, side: Side, join: &str, c
     Ok(prints)
 }
 
-/// The fingerprints of all of the source's rows, each connection reading an equal part of the ranges: a server reads for one
+/// The fingerprints of all of the source's rows, each connection reading the next of many parts: a server reads for one
 /// connection with one core. They see the same rows only while the source stands still. No connection, no fingerprints.
 pub(super) fn prints_at_once(sessions: Vec<&mut Session>, shape: &Shape) -> Result<Prints> {
-    let parts = sessions.len() as i64;
+    // More parts than connections, so that none waits long for one whose core has other work too.
+    let parts = sessions.len() as i64 * 4;
     let mut sessions = sessions.into_iter();
     let Some(first) = sessions.next() else { return Ok(Prints::new()) };
-    if parts == 1 || !shape.is_read_in_parts() {
+    if sessions.len() == 0 || !shape.is_read_in_parts() {
         return prints(first, shape, Side::Source);
     }
     let (least, most) = ends(first, shape)?.unwrap_or_default();
@@ -120,21 +123,25 @@ pub(super) fn prints_at_once(sessions: Vec<&mut Session>, shape: &Shape) -> Resu
         _ if at == parts => i64::MAX / SPAN,
         _ => least + at * part,
     };
-    let read = |at: i64, session: &mut Session| {
-        prints_where(session, shape, Side::Source, &shape.within(bound(at), bound(at + 1) - 1))
+    let (next, all) = (AtomicI64::new(0), Mutex::new(Prints::new()));
+    let read = |session: &mut Session| -> Result<()> {
+        loop {
+            let at = next.fetch_add(1, Ordering::SeqCst);
+            if at >= parts {
+                return Ok(());
+            }
+            let some = prints_where(session, shape, Side::Source, &shape.within(bound(at), bound(at + 1) - 1))?;
+            all.lock().unwrap_or_else(PoisonError::into_inner).extend(some);
+        }
     };
     thread::scope(|scope| {
-        let others: Vec<_> = (1..).zip(sessions).map(|(at, session)| scope.spawn(move || read(at, session))).collect();
-        let mut all = read(0, first);
-        for other in others {
-            let other = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            all = all.and_then(|mut all| {
-                all.extend(other?);
-                Ok(all)
-            });
-        }
-        all
-    })
+        let others: Vec<_> = sessions.map(|session| scope.spawn(|| read(session))).collect();
+        let mine = read(first);
+        let join =
+            |other: thread::ScopedJoinHandle<'_, _>| other.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
+        others.into_iter().map(join).fold(mine, Result::and)
+    })?;
+    Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The fingerprints of both sides, read at once.
