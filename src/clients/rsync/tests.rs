@@ -26,6 +26,14 @@ fn run(transfer: &Transfer, what: What) -> crate::error::Result<Transferred> {
     transfer.run(what, &Cancel::default(), &mut |_| {})
 }
 
+/// A first copy of a file of 3 MB, at so many KiB a second.
+fn one_large_file(sshd: &Sshd, rate: u32) -> Transfer {
+    fs::create_dir(sshd.path("a")).unwrap();
+    fs::write(sshd.path("a/1-1.msg"), vec![b'x'; 3_000_000]).unwrap();
+    let place = Place::new(sshd.shell(), sshd.path("b").to_str().unwrap());
+    Transfer { bandwidth: Some(rate), ..Transfer::new(here(&sshd.path("a")), place) }
+}
+
 #[test]
 fn a_tree_goes_over_a_link_both_ways_and_between_two_others() {
     let sshd = Sshd::start();
@@ -181,10 +189,7 @@ fn what_has_a_second_name_is_not_written_over() {
 #[test]
 fn a_file_that_a_killed_first_copy_left_unfinished_is_sent_again() {
     let sshd = Sshd::start();
-    fs::create_dir(sshd.path("a")).unwrap();
-    fs::write(sshd.path("a/1-1.msg"), vec![b'x'; 3_000_000]).unwrap();
-    let place = Place::new(sshd.shell(), sshd.path("b").to_str().unwrap());
-    let slow = Transfer { bandwidth: Some(1000), ..Transfer::new(here(&sshd.path("a")), place) };
+    let slow = one_large_file(&sshd, 1000);
     let into = fs::canonicalize(sshd.path("")).unwrap().join("b");
     let copied = into.join("1-1.msg");
     std::thread::scope(|scope| {
@@ -210,10 +215,7 @@ fn a_file_that_a_killed_first_copy_left_unfinished_is_sent_again() {
 #[test]
 fn a_stop_ends_a_transfer() {
     let sshd = Sshd::start();
-    fs::create_dir(sshd.path("a")).unwrap();
-    fs::write(sshd.path("a/1-1.msg"), vec![b'x'; 3_000_000]).unwrap();
-    let place = Place::new(sshd.shell(), sshd.path("b").to_str().unwrap());
-    let slow = Transfer { bandwidth: Some(100), ..Transfer::new(here(&sshd.path("a")), place) };
+    let slow = one_large_file(&sshd, 100);
     let cancel = Cancel::default();
     let started = std::time::Instant::now();
     let error = slow

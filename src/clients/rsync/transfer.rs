@@ -155,7 +155,9 @@ impl Transfer {
 
     /// Whether the destination is a directory without anything in it.
     fn is_nothing_there(&self, cancel: &Cancel) -> Result<bool> {
-        let argv = ["find", &self.to.path, "-maxdepth", "1", "-printf", "%y"];
+        let path = self.to.path.as_str();
+        // It ends with the first thing that is in it, however many there are.
+        let argv = ["find", path, "-maxdepth", "1", "-printf", "%y", "!", "-samefile", path, "-quit"];
         let found = self.to.shell.run(&argv, Input::None, Limit::default(), cancel)?;
         Ok(found.status == 0 && found.stdout == b"d")
     }
