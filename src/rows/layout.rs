@@ -100,6 +100,13 @@ impl Layout {
     }
 }
 
+impl Key {
+    /// Whether it is the primary key.
+    pub fn is_primary(&self) -> bool {
+        self.name == "PRIMARY"
+    }
+}
+
 impl Column {
     /// Whether it holds whole numbers.
     pub fn is_integer(&self) -> bool {

@@ -21,8 +21,12 @@ pub(super) struct Over<'a> {
     session: &'a mut Session,
     shape: &'a Shape,
     beside: String,
+    /// Changes rows that are there, and leaves out others.
     change: String,
+    /// Adds rows that are not there.
     add: String,
+    /// The faster way of changing rows that are all there.
+    over: String,
 }
 
 impl<'a> Over<'a> {
@@ -39,17 +43,29 @@ impl<'a> Over<'a> {
         let of = |side: &str, columns: &[String]| columns.iter().map(|c| format!("{side}.{c}")).collect::<Vec<_>>();
         let same: Vec<String> = key.iter().map(|c| format!("t.{c} = z.{c}")).collect();
         let same = same.join(" AND ");
-        let changed: Vec<String> =
-            columns.iter().filter(|c| !key.contains(c)).map(|c| format!("t.{c} = z.{c}")).collect();
+        let changed = |set: fn(&String) -> String| {
+            columns.iter().filter(|c| !key.contains(c)).map(set).collect::<Vec<_>>().join(", ")
+        };
         let (list, taken, first) = (columns.join(","), of("z", &columns).join(","), of("t", &key).swap_remove(0));
         session.run(&format!(
             "CREATE OR REPLACE TEMPORARY TABLE {beside} (PRIMARY KEY ({})) ENGINE=InnoDB SELECT {list} FROM {table} LIMIT 0",
             key.join(",")
         ))?;
+        let change =
+            format!("UPDATE {table} t JOIN {beside} z ON {same} SET {}", changed(|c| format!("t.{c} = z.{c}")));
         Ok(Self {
             session,
             shape,
-            change: format!("UPDATE {table} t JOIN {beside} z ON {same} SET {}", changed.join(", ")),
+            // A join first writes down which rows it will change, a quarter of its time. A row that is there meets the
+            // primary key before every other, so it is that row which is changed; under another key it need not be.
+            over: match shape.by_primary {
+                true => format!(
+                    "INSERT INTO {table} ({list}) SELECT {list} FROM {beside} ON DUPLICATE KEY UPDATE {}",
+                    changed(|c| format!("{c} = VALUES({c})"))
+                ),
+                false => change.clone(),
+            },
+            change,
             add: format!(
                 "INSERT INTO {table} ({list}) SELECT {taken} FROM {beside} z LEFT JOIN {table} t ON {same} \
                  WHERE {first} IS NULL"
@@ -66,10 +82,14 @@ impl<'a> Over<'a> {
         Writer::beside(self.session, self.shape, &self.beside)?.write(batch)?;
         let before = there.is_some().then(|| self.share()).transpose()?;
         let held = before.as_ref().map(|prints| prints.values().map(|print| print.rows).sum::<u64>());
-        let (change, add) = (&self.change, &self.add);
+        let (over, change, add) = (&self.over, &self.change, &self.add);
         let new = self.session.transaction(|session| {
+            if held == Some(rows) {
+                session.run(over)?;
+                return Ok(0);
+            }
             session.run(change)?;
-            if held == Some(rows) { Ok(0) } else { Ok(session.run(add)?.affected) }
+            Ok(session.run(add)?.affected)
         })?;
         if let Some((there, before)) = there.zip(before) {
             let now = self.share()?;

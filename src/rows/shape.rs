@@ -26,6 +26,8 @@ pub(super) struct Shape {
     /// The columns that tell rows of a range apart, where they are all whole numbers; else empty, and a range
     /// that differs is replaced whole.
     pub key: Vec<String>,
+    /// Whether that is the destination's primary key.
+    pub by_primary: bool,
     /// What some rows may not survive; writing them would fail.
     pub doubts: Vec<Doubt>,
     /// The source's index of the mailbox's rows by their change number.
@@ -81,6 +83,7 @@ impl Shape {
             pairs: pairs.collect(),
             range: None,
             key: Vec::new(),
+            by_primary: false,
             doubts: comparison.doubts,
             index: from.index_of(&[MAILBOX_ID, CHANGE]),
         };
@@ -113,6 +116,7 @@ impl Shape {
             pairs: columns.map(|c| Pair { from: c.clone(), to: c.clone(), rewrite: None }).collect(),
             range: None,
             key: Vec::new(),
+            by_primary: false,
             doubts: Vec::new(),
             index: layout.index_of(&[MAILBOX_ID, CHANGE]),
         };
@@ -123,7 +127,7 @@ impl Shape {
     /// Ranges by the item's id where there is one, because its keys begin with it and changes lie close
     /// together in it; rows are told apart only by a key that is unique on both sides.
     fn choose_key(&mut self, from: &Layout, to: &Layout) {
-        let mut best: Option<(u8, String, Vec<String>)> = None;
+        let mut best: Option<(u8, String, Vec<String>, bool)> = None;
         for key in &to.keys {
             let sure =
                 key.unique && self.is_sure(key) && from.keys.iter().any(|k| k.unique && k.columns == key.columns);
@@ -141,13 +145,14 @@ impl Shape {
                 let rank = named + if numbers { 0 } else { 3 };
                 if best.as_ref().is_none_or(|(least, ..)| rank < *least) {
                     let own = if numbers { own.iter().map(ToString::to_string).collect() } else { Vec::new() };
-                    best = Some((rank, column.to_string(), own));
+                    best = Some((rank, column.to_string(), own, numbers && key.is_primary()));
                 }
             }
         }
-        if let Some((_, range, key)) = best {
+        if let Some((_, range, key, by_primary)) = best {
             self.range = Some(range);
             self.key = key;
+            self.by_primary = by_primary;
         }
     }
 
@@ -327,7 +332,7 @@ mod tests {
     fn shape(range: Option<&str>) -> Shape {
         let dump = super::super::dump_table("g", "tag").mailbox(1);
         let range = range.map(Into::into);
-        Shape { dump, pairs: Vec::new(), range, key: Vec::new(), doubts: Vec::new(), index: None }
+        Shape { dump, pairs: Vec::new(), range, key: Vec::new(), by_primary: false, doubts: Vec::new(), index: None }
     }
 
     proptest::proptest! {
@@ -341,11 +346,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn range_of_a_column_without_a_sign_begins_at_nothing() {
-        let column = |column_type: &str| Column {
-            name: "id".into(),
-            data_type: "int".into(),
+    fn column(name: &str, column_type: &str) -> Column {
+        Column {
+            name: name.into(),
+            data_type: column_type.split('(').next().unwrap_or_default().into(),
             column_type: column_type.into(),
             charset: None,
             collation: None,
@@ -355,7 +359,12 @@ mod tests {
             characters: None,
             octets: None,
             precision: (Some(10), Some(0)),
-        };
+        }
+    }
+
+    #[test]
+    fn range_of_a_column_without_a_sign_begins_at_nothing() {
+        let column = |column_type| column("id", column_type);
         let pair = |from, to| Pair { from: column(from), to: column(to), rewrite: None };
         let of = |from, to| Shape { pairs: vec![pair(from, to)], ..shape(Some("id")) };
         assert_eq!(of("int(10) unsigned", "int(11) unsigned").within(0, 1), "`id` BETWEEN 0 AND 127");
@@ -372,6 +381,26 @@ mod tests {
         assert_eq!(keyed(&["id"]).readers(LONG - 1), 1);
         assert_eq!(keyed(&["tag_id", "item_id"]).readers(LONG), 1);
         assert_eq!(keyed(&[]).readers(LONG), 1);
+    }
+
+    #[test]
+    fn rows_may_be_told_apart_by_another_key_than_the_primary_one() {
+        let keyed = |name: &str, column: &str| Key {
+            name: name.into(),
+            unique: true,
+            columns: [MAILBOX_ID, column].map(|column| (column.to_owned(), None)).into(),
+        };
+        let of = |keys| {
+            let columns = [column(MAILBOX_ID, "int"), column("id", "int"), column("name", "varchar(9)")].into();
+            Layout { database: "g".into(), table: "t".into(), columns, keys }
+        };
+        let chosen = |keys| {
+            let shape = Shape::of(&super::super::dump_table("g", "t").mailbox(1), &of(keys));
+            (shape.key, shape.by_primary)
+        };
+        let id = vec!["id".to_owned()];
+        assert_eq!(chosen(vec![keyed("PRIMARY", "id"), keyed("u", "name")]), (id.clone(), true));
+        assert_eq!(chosen(vec![keyed("PRIMARY", "name"), keyed("u", "id")]), (id, false));
     }
 
     #[test]
