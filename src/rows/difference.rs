@@ -2,11 +2,10 @@
 //! little the rows themselves.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::dump::Side;
+use super::parts::{bounds, in_parts, parts_for};
 use super::read::{KEYS, among};
 use super::shape::{SPAN, Shape};
 use crate::cancel::Cancel;
@@ -105,43 +104,21 @@ fn prints_joined(session: &mut Session, shape: &Shape, side: Side, join: &str, c
     Ok(prints)
 }
 
-/// The fingerprints of all of the source's rows, each connection reading the next of many parts: a server reads for one
-/// connection with one core. They see the same rows only while the source stands still. No connection, no fingerprints.
-pub(super) fn prints_at_once(sessions: Vec<&mut Session>, shape: &Shape) -> Result<Prints> {
-    // More parts than connections, so that none waits long for one whose core has other work too.
-    let parts = sessions.len() as i64 * 4;
-    let mut sessions = sessions.into_iter();
-    let Some(first) = sessions.next() else { return Ok(Prints::new()) };
-    if sessions.len() == 0 || !shape.is_read_in_parts() {
-        return prints(first, shape, Side::Source);
-    }
-    let (least, most) = ends(first, shape)?.unwrap_or_default();
-    // Nothing lies beyond the ends, and if it did it would be read.
-    let part = (most - least) / parts + 1;
-    let bound = |at: i64| match at {
-        0 => least.min(0),
-        _ if at == parts => i64::MAX / SPAN,
-        _ => least + at * part,
+/// The fingerprints of all of the source's rows, each connection reading the next of many parts. They see the same rows only while the source stands still. No connection, no fingerprints.
+pub(super) fn prints_at_once(mut sessions: Vec<&mut Session>, shape: &Shape) -> Result<Prints> {
+    let parts = if shape.is_read_in_parts() { parts_for(sessions.len()) } else { 1 };
+    let ends = match sessions.first_mut() {
+        Some(first) if parts > 1 => ends(first, shape)?.unwrap_or_default(),
+        _ => Default::default(),
     };
-    let (next, all) = (AtomicI64::new(0), Mutex::new(Prints::new()));
-    let read = |session: &mut Session| -> Result<()> {
-        loop {
-            let at = next.fetch_add(1, Ordering::SeqCst);
-            if at >= parts {
-                return Ok(());
-            }
-            let some = prints_where(session, shape, Side::Source, &shape.within(bound(at), bound(at + 1) - 1))?;
-            all.lock().unwrap_or_else(PoisonError::into_inner).extend(some);
+    let read = |session: &mut Session, at: usize| match bounds(ends, parts, at) {
+        (None, None) => prints(session, shape, Side::Source),
+        (low, high) => {
+            let (first, last) = (low.unwrap_or(ends.0.min(0)), high.map_or(i64::MAX / SPAN, |high| high - 1));
+            prints_where(session, shape, Side::Source, &shape.within(first, last))
         }
     };
-    thread::scope(|scope| {
-        let others: Vec<_> = sessions.map(|session| scope.spawn(|| read(session))).collect();
-        let mine = read(first);
-        let join =
-            |other: thread::ScopedJoinHandle<'_, _>| other.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
-        others.into_iter().map(join).fold(mine, Result::and)
-    })?;
-    Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(in_parts(sessions, parts, read)?.into_iter().flatten().collect())
 }
 
 /// The fingerprints of both sides, read at once.

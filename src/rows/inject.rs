@@ -281,18 +281,6 @@ impl<'a> Table<'a> {
 /// Rows that are written over go in batches of this part of the usual size: nobody may wait long for the last one.
 const OVER_PART: usize = 2;
 
-/// Up to so many connections that are free at once.
-fn leases(pool: &Pool, most: usize) -> Result<Vec<Lease>> {
-    let mut leases = Vec::new();
-    while leases.len() < most {
-        match pool.try_get()? {
-            Some(lease) => leases.push(lease),
-            None => break,
-        }
-    }
-    Ok(leases)
-}
-
 struct Copy<'a> {
     shape: &'a Shape,
     options: &'a InjectOptions,
@@ -365,11 +353,11 @@ impl Copy<'_> {
         let rows: u64 = there.values().map(|print| print.rows).sum();
         let readers = self.shape.readers(rows);
         let Some(known) = known else {
-            let mut beside = leases(source, readers - 1)?;
+            let mut beside = source.free(readers - 1)?;
             let sessions = std::iter::once(from).chain(beside.iter_mut().map(|lease| &mut **lease));
             return Ok((prints_at_once(sessions.collect(), self.shape)?, there));
         };
-        let mut beside = leases(source, readers)?;
+        let mut beside = source.free(readers)?;
         let write = |from: &mut Session| {
             let there = Mutex::new(there);
             self.write_over(destination, from, to, known, Some(&there))?;
@@ -415,7 +403,7 @@ impl Copy<'_> {
         let mut helpers = if known.rows < KEYS as u64 {
             Vec::new()
         } else {
-            leases(destination, self.options.writers.saturating_sub(1))?
+            destination.free(self.options.writers.saturating_sub(1))?
         };
         let writers = std::iter::once(to).chain(helpers.iter_mut().map(|lease| &mut **lease));
         let reader = Reader::new(self.shape)?;
@@ -489,7 +477,7 @@ impl Copy<'_> {
         // A few rows by their keys are one batch, for which nobody must connect.
         let is_little = pieces.iter().all(|piece| matches!(piece, Piece::Rows { insert, .. } if insert.len() < KEYS));
         let mut helpers =
-            if is_little { Vec::new() } else { leases(destination, self.options.writers.saturating_sub(1))? };
+            if is_little { Vec::new() } else { destination.free(self.options.writers.saturating_sub(1))? };
         let writers = std::iter::once(to).chain(helpers.iter_mut().map(|lease| &mut **lease));
         let reader = Reader::new(self.shape)?;
         let read = |inlet: &mut Inlet<'_>| {

@@ -8,6 +8,7 @@ mod fit;
 mod inject;
 mod layout;
 mod over;
+mod parts;
 mod pipe;
 mod prove;
 mod read;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::difference::{CHANGE, Prints, both_prints, prints, unequal};
 use super::dump::{Dump, Rewrite, Side};
 use super::layout::Layout;
+use super::parts::{LONG, bounds, in_parts, parts_for};
 use super::shape::{SPAN, Shape};
 use crate::cancel::Cancel;
 use crate::clients::db::{Pool, Session};
@@ -210,26 +211,56 @@ pub fn freeze_mark(source: &Pool, mailbox: u32, dumps: &[Dump], cancel: &Cancel)
     let Some((change_checkpoint,)) = checkpoint else {
         return Err(Error::new(Kind::NotFound, format!("mailbox {mailbox} on {}: no such mailbox", source.store())));
     };
-    let tables = each_table(dumps, |dump| mark_table(&mut *source.get(cancel)?, dump))?;
+    let tables = each_table(dumps, |dump| mark_table(source, dump, cancel))?;
     Ok(FreezeMark { change_checkpoint, tables: tables.into_iter().flatten().collect() })
 }
 
-fn mark_table(source: &mut Session, dump: &Dump) -> Result<Option<TableMark>> {
-    let Some(layout) = Layout::read(source, &dump.database, &dump.table)? else { return Ok(None) };
-    let changes = match layout.column(CHANGE) {
-        Some(_) => format!("MAX({CHANGE}), SUM({CHANGE})"),
-        None => "NULL, NULL".to_owned(),
-    };
+fn mark_table(source: &Pool, dump: &Dump, cancel: &Cancel) -> Result<Option<TableMark>> {
+    let mut session = source.get(cancel)?;
+    let Some(layout) = Layout::read(&mut session, &dump.database, &dump.table)? else { return Ok(None) };
     let shape = Shape::of(dump, &layout);
-    // From the index: whole rows would take a server twice as long.
-    let from = shape.by_change()?;
-    let (rows, max_mod_metadata, sum_mod_metadata) =
-        source.one(&format!("SELECT COUNT(*), {changes} FROM {from}"), ())?;
+    let (rows, max_mod_metadata, sum_mod_metadata) = match layout.column(CHANGE) {
+        Some(column) => changes(source, &mut session, &shape, column.nullable)?,
+        None => (session.one::<(u64,)>(&format!("SELECT COUNT(*) FROM {}", shape.by_change()?), ())?.0, None, None),
+    };
     let fingerprint = match rows {
-        0..=SHORT => Some(digest(&prints(source, &shape, Side::Source)?)),
+        0..=SHORT => Some(digest(&prints(&mut session, &shape, Side::Source)?)),
         _ => None,
     };
     Ok(Some(TableMark { name: dump.name(), rows, max_mod_metadata, sum_mod_metadata, fingerprint }))
+}
+
+/// How many rows a table has, their highest change number, and the sum of all. A long table is read by another connection
+/// as well: what is written meanwhile makes both marks differ in any case, since a row goes to a change number above all
+/// others, and is counted twice or not at all where its old and its new place are read before and after.
+fn changes(
+    source: &Pool,
+    session: &mut Session,
+    shape: &Shape,
+    nullable: bool,
+) -> Result<(u64, Option<u64>, Option<u64>)> {
+    // From the index: whole rows would take a server twice as long.
+    let from = shape.by_change()?;
+    let ends: (Option<i64>, Option<i64>) =
+        session.one(&format!("SELECT MIN({CHANGE}), MAX({CHANGE}) FROM {from}"), ())?;
+    let ends = ends.0.zip(ends.1).unwrap_or_default();
+    let is_long = !nullable && ends.1.abs_diff(ends.0) >= LONG;
+    let mut beside = source.free(usize::from(is_long))?;
+    let sessions: Vec<&mut Session> =
+        std::iter::once(session).chain(beside.iter_mut().map(|lease| &mut **lease)).collect();
+    let parts = parts_for(sessions.len());
+    let read = |session: &mut Session, at: usize| {
+        let (low, high) = bounds(ends, parts, at);
+        let low = low.map(|low| format!(" AND {CHANGE} >= {low}")).unwrap_or_default();
+        let high = high.map(|high| format!(" AND {CHANGE} < {high}")).unwrap_or_default();
+        let sql = format!("SELECT COUNT(*), MAX({CHANGE}), SUM({CHANGE}) FROM {from}{low}{high}");
+        session.one::<(u64, Option<u64>, Option<u64>)>(&sql, ())
+    };
+    let all = in_parts(sessions, parts, read)?;
+    let rows = all.iter().map(|(rows, ..)| rows).sum();
+    let max = all.iter().filter_map(|(_, max, _)| *max).max();
+    let sum = all.iter().filter_map(|(.., sum)| *sum).reduce(u64::wrapping_add);
+    Ok((rows, max, sum))
 }
 
 /// Does the same with every table, two at a time: more than the two cores or disks of a store would gain

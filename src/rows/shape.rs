@@ -5,6 +5,7 @@ use super::difference::CHANGE;
 use super::dump::{Dump, MAILBOX_ID, Rewrite, Side};
 use super::fit::{Doubt, compare_layouts, same_bytes};
 use super::layout::{Column, Key, Layout};
+use super::parts::LONG;
 use crate::clients::db::{Session, hex, name};
 use crate::error::{Error, Kind, Result};
 
@@ -12,9 +13,6 @@ use crate::error::{Error, Kind, Result};
 /// hundred ranges of a large mailbox; the rows of these are compared one by one on both sides, so ranges are short.
 /// Shorter ones would make longer lists of fingerprints: these are four thousand for each quarter of a million items.
 pub(super) const SPAN: i64 = 64;
-
-/// Fewer rows than this are read before another connection has begun.
-const LONG: u64 = 20_000;
 
 /// A dump fitted to the tables of both ends.
 #[derive(Clone, Debug)]

@@ -111,6 +111,34 @@ fn a_freeze_mark_sees_every_write() {
     assert!(freeze_mark(&source, 12200, &dumps, &cancel).is_err());
 }
 
+/// Of a table that several connections read, as its indexes tell.
+#[test]
+fn a_freeze_mark_of_a_long_table_sees_new_change_numbers() {
+    let pair = Pair::shared();
+    let (source, cancel) = (pair.source.pool(), Cancel::default());
+    messages(&pair.source, 135, 20_500);
+    pair.source
+        .sql("INSERT INTO zimbra.mailbox (id, group_id, account_id, index_volume_id) VALUES (135, 1, 'long', 2)");
+    let dumps = [dump("mail_item", 135, 1135)];
+    let mark = || freeze_mark(&source, 135, &dumps, &cancel).unwrap();
+    let first = mark();
+    let of = |what: &str| {
+        let sql = format!("SELECT {what} FROM mboxgroup1.mail_item WHERE mailbox_id = 135");
+        Some(pair.source.number(&sql) as u64)
+    };
+    let items = &first.tables[0];
+    let told = (Some(items.rows), items.max_mod_metadata, items.sum_mod_metadata);
+    assert_eq!(told, (of("COUNT(*)"), of("MAX(mod_metadata)"), of("SUM(mod_metadata)")));
+    assert!(first.changes(&mark()).is_empty());
+    let set = |number: u32| {
+        let sql =
+            format!("UPDATE mboxgroup1.mail_item SET mod_metadata = {number} WHERE mailbox_id = 135 AND id = 10256");
+        pair.source.sql(&sql);
+        first.changes(&mark()).len()
+    };
+    assert_eq!([set(99_000), set(10_301), set(10_300)], [1, 1, 0]);
+}
+
 #[test]
 fn every_table_of_a_mailbox_is_found() {
     let pair = Pair::shared();

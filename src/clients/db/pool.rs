@@ -112,6 +112,18 @@ impl Pool {
         Ok(Some(lease.fenced(&self.fences)))
     }
 
+    /// Up to so many connections that are free at once, as [`Pool::try_get`] gives them.
+    pub fn free(&self, most: usize) -> Result<Vec<Lease>> {
+        let mut leases = Vec::new();
+        while leases.len() < most {
+            match self.try_get()? {
+                Some(lease) => leases.push(lease),
+                None => break,
+            }
+        }
+        Ok(leases)
+    }
+
     /// Takes a place, with a kept connection if one still lives.
     fn take(&self, mut state: MutexGuard<'_, State>) -> Lease {
         state.taken += 1;

@@ -1,0 +1,71 @@
+//! One long reading in parts, by several connections at once: a server works for one connection with one core.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crate::clients::db::Session;
+use crate::error::Result;
+
+/// Fewer rows than this are read before another connection has begun.
+pub(super) const LONG: u64 = 20_000;
+
+/// Into how many parts a reading is cut: more than there are connections, so that none waits long for one whose core has
+/// other work too.
+pub(super) fn parts_for(connections: usize) -> usize {
+    if connections > 1 { connections * 4 } else { 1 }
+}
+
+/// The bounds of `parts` equal parts of what lies between two numbers, the upper one excluded. Nothing lies beyond the
+/// ends, and if it did it would be read: the first part has no lower bound, and the last one no upper.
+pub(super) fn bounds((least, most): (i64, i64), parts: usize, at: usize) -> (Option<i64>, Option<i64>) {
+    let step = (most - least) / parts as i64 + 1;
+    let bound = |at: usize| (1..parts).contains(&at).then(|| least + at as i64 * step);
+    (bound(at), bound(at + 1))
+}
+
+/// Does the same with each part, each connection taking the next one. What the connections see is one state only while
+/// nobody writes.
+pub(super) fn in_parts<T: Send>(
+    sessions: Vec<&mut Session>,
+    parts: usize,
+    read: impl Fn(&mut Session, usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let (next, all) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let read_some = |session: &mut Session| -> Result<()> {
+        loop {
+            let at = next.fetch_add(1, Ordering::SeqCst);
+            if at >= parts {
+                return Ok(());
+            }
+            let part = read(session, at)?;
+            all.lock().unwrap_or_else(PoisonError::into_inner).push(part);
+        }
+    };
+    thread::scope(|scope| {
+        let mut sessions = sessions.into_iter();
+        let mine = sessions.next();
+        let others: Vec<_> = sessions.map(|session| scope.spawn(|| read_some(session))).collect();
+        let mine = mine.map_or(Ok(()), &read_some);
+        let join =
+            |other: thread::ScopedJoinHandle<'_, _>| other.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
+        others.into_iter().map(join).fold(mine, Result::and)
+    })?;
+    Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn every_number_is_in_one_part(least in -1000_i64..1000, long in 0_i64..100_000, parts in 1_usize..9, number in -2000_i64..200_000) {
+            let is_in = |at: &usize| {
+                let (low, high) = bounds((least, least + long), parts, *at);
+                low.is_none_or(|low| low <= number) && high.is_none_or(|high| number < high)
+            };
+            proptest::prop_assert_eq!((0..parts).filter(is_in).count(), 1);
+        }
+    }
+}
