@@ -56,6 +56,9 @@ pub fn effects(ended: &Ended) -> Effects {
         .collect()
 }
 
+/// The index once more, along with something else than before.
+const AGAIN: &str = "copy_index again";
+
 /// Leaves out what a real run repeats until little is left to copy, and sorts what is done at the same time: servers
 /// that are told, and what is copied under the freeze.
 pub fn comparable(effects: Effects) -> Effects {
@@ -63,11 +66,18 @@ pub fn comparable(effects: Effects) -> Effects {
     let checked = effects.iter().position(|(operation, _)| operation == "check_blobs").unwrap_or(0);
     let mut kept: Effects = Vec::new();
     for (at, effect) in effects.into_iter().enumerate() {
-        if !(at < checked && copies(&effect) && kept.contains(&effect)) {
-            kept.push(effect);
+        let frozen = kept.iter().rposition(|(operation, _)| operation == "freeze").unwrap_or(0);
+        match effect {
+            effect if at < checked && copies(&effect) && kept.contains(&effect) => {}
+            (operation, what)
+                if operation == "copy_index" && kept[frozen..].iter().any(|(kept, _)| *kept == operation) =>
+            {
+                kept.push((AGAIN.to_owned(), what));
+            }
+            effect => kept.push(effect),
         }
     }
-    let together = [&["flush_caches"][..], &["inject", "copy_index"], &["copy_blobs", "refresh_mailbox"]];
+    let together = [&["flush_caches"][..], &["inject", "copy_index"], &["copy_blobs", "refresh_mailbox", AGAIN]];
     let same = |a: &str, b: &str| together.iter().any(|names| names.contains(&a) && names.contains(&b));
     for told in kept.chunk_by_mut(|a, b| same(&a.0, &b.0)) {
         told.sort();
@@ -97,7 +107,7 @@ fn names(effects: &Effects) -> Vec<&str> {
 }
 
 /// The effects of a move, in the order in which they must come.
-const OF_A_MOVE: [&str; 20] = [
+const OF_A_MOVE: [&str; 21] = [
     "claim",
     "stage",
     "rsync",
@@ -111,6 +121,7 @@ const OF_A_MOVE: [&str; 20] = [
     "copy_index",
     "copy_blobs",
     "refresh_mailbox",
+    "copy_index",
     "verify",
     "switch_to",
     "flush_caches",
