@@ -272,7 +272,12 @@ impl Operation for Refresh {
         let row = store::mailbox_by_account(&mut source, id)?.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("mailbox of account {id}: is gone from {}", mv.survey.source))
         })?;
-        let checkpoints = store::checkpoints(&mut dest, &mv.staged, &row, Steps::default())?;
+        let (dumps, server) = (mv.dumps()?, dest.identity()?);
+        let content = |table: &str| {
+            let is_of = |dump: &&Dump| dump.table == table && dump.destination() == mv.staged.database;
+            self.freeze.compared(dumps.iter().find(is_of)?, &server)?.content()
+        };
+        let checkpoints = store::checkpoints(&mut dest, &mv.staged, &row, Steps::default(), &content)?;
         store::refresh(&mut dest, &mv.staged, &row, checkpoints)
     }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use super::dump::Side;
 use super::parts::{bounds, in_parts, parts_for};
 use super::read::{KEYS, among};
-use super::shape::{SPAN, Shape};
+use super::shape::{Pair, SPAN, Shape};
 use crate::cancel::Cancel;
 use crate::clients::db::{Raw, Session};
 use crate::error::{Error, Kind, Result};
@@ -40,8 +40,30 @@ impl Print {
 /// The column that says with which change of the mailbox a row changed last.
 pub(super) const CHANGE: &str = "mod_metadata";
 
-/// The fingerprints of a table by number of range.
-pub(super) type Prints = BTreeMap<i64, Print>;
+/// The column of the change that a row's blob is named by.
+const CONTENT: &str = "mod_content";
+
+/// What one side holds of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Prints {
+    /// Its fingerprints by number of range.
+    pub ranges: BTreeMap<i64, Print>,
+    /// The highest `mod_content` at a source, where rows have it. It is read along with all rows, since no index has it.
+    pub content: Option<u64>,
+}
+
+impl Prints {
+    /// How many rows those are.
+    pub fn rows(&self) -> u64 {
+        self.ranges.values().map(|print| print.rows).sum()
+    }
+
+    /// Takes what was read of other ranges.
+    fn extend(&mut self, more: Self) {
+        self.ranges.extend(more.ranges);
+        self.content = self.content.max(more.content);
+    }
+}
 
 /// What must happen to make a range equal.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,17 +110,23 @@ fn prints_where(session: &mut Session, shape: &Shape, side: Side, condition: &st
 }
 
 fn prints_joined(session: &mut Session, shape: &Shape, side: Side, join: &str, condition: &str) -> Result<Prints> {
+    let is_content = |pair: &Pair| pair.from.name == CONTENT && pair.from.is_unsigned() && !pair.from.nullable;
+    let has_content = side == Side::Source && shape.pairs.iter().any(is_content);
     let sql = format!(
-        "SELECT {} AS r, COUNT(*), {}, {} FROM {join}{} AND {condition} GROUP BY r",
+        "SELECT {} AS r, COUNT(*), {}, {}, {} FROM {join}{} AND {condition} GROUP BY r",
         shape.range_number(),
         shape.sum_of_crcs(side),
         shape.unmapped(side)?,
+        if has_content { format!("MAX({CONTENT})") } else { "NULL".to_owned() },
         shape.dump.from(side)?
     );
-    let mut prints = Prints::new();
+    let mut prints = Prints::default();
     session.each(&sql, |row| {
         let print = Print { rows: number(&row, 1)?, sum: number(&row, 2)?, unmapped: number(&row, 3)? };
-        prints.insert(number(&row, 0)?, print);
+        prints.ranges.insert(number(&row, 0)?, print);
+        if has_content {
+            prints.content = prints.content.max(Some(number(&row, 4)?));
+        }
         Ok(())
     })?;
     Ok(prints)
@@ -118,7 +146,9 @@ pub(super) fn prints_at_once(mut sessions: Vec<&mut Session>, shape: &Shape) -> 
             prints_where(session, shape, Side::Source, &shape.within(first, last))
         }
     };
-    Ok(in_parts(sessions, parts, read)?.into_iter().flatten().collect())
+    let mut all = Prints::default();
+    in_parts(sessions, parts, read)?.into_iter().for_each(|part| all.extend(part));
+    Ok(all)
 }
 
 /// The fingerprints of both sides, read at once.
@@ -130,7 +160,7 @@ pub(super) fn both_prints(source: &mut Session, destination: &mut Session, shape
 pub(super) fn read_again(destination: &mut Session, shape: &Shape, ranges: &[i64], there: &mut Prints) -> Result<()> {
     for some in ranges.chunks(AT_ONCE) {
         let now = prints_where(destination, shape, Side::Destination, &shape.among_ranges(some))?;
-        there.retain(|range, _| some.binary_search(range).is_err());
+        there.ranges.retain(|range, _| some.binary_search(range).is_err());
         there.extend(now);
     }
     Ok(())
@@ -138,20 +168,21 @@ pub(super) fn read_again(destination: &mut Session, shape: &Shape, ranges: &[i64
 
 /// What the destination's rows with some keys add to its fingerprints.
 pub(super) fn share(destination: &mut Session, shape: &Shape, keys: &[Vec<i64>]) -> Result<Prints> {
-    let mut share = Prints::new();
+    let mut share = Prints::default();
     for some in keys.chunks(KEYS) {
         let part = prints_where(destination, shape, Side::Destination, &among(shape, some))?;
-        part.into_iter().for_each(|(range, print)| share.entry(range).or_default().add(print));
+        part.ranges.into_iter().for_each(|(range, print)| share.ranges.entry(range).or_default().add(print));
     }
     Ok(share)
 }
 
 /// Puts what rows add to fingerprints now in the place of what they added before.
 pub(super) fn replace(prints: &mut Prints, before: Prints, now: Prints) {
-    for (range, print) in before {
+    let prints = &mut prints.ranges;
+    for (range, print) in before.ranges {
         prints.entry(range).or_default().take(print);
     }
-    for (range, print) in now {
+    for (range, print) in now.ranges {
         prints.entry(range).or_default().add(print);
     }
     prints.retain(|_, print| print.rows > 0);
@@ -159,6 +190,7 @@ pub(super) fn replace(prints: &mut Prints, before: Prints, now: Prints) {
 
 /// The ranges that are not equal, in order.
 pub(super) fn unequal(source: &Prints, destination: &Prints) -> Vec<i64> {
+    let (source, destination) = (&source.ranges, &destination.ranges);
     let mut ranges: Vec<i64> = source.keys().chain(destination.keys()).copied().collect();
     ranges.sort_unstable();
     ranges.dedup();
@@ -248,8 +280,9 @@ pub(super) fn pieces(
     cancel: &Cancel,
 ) -> Result<(Vec<Piece>, u64)> {
     let mut pieces = Vec::new();
-    let mut unchanged: u64 = here.iter().filter(|(range, p)| there.get(range) == Some(p)).map(|(_, p)| p.rows).sum();
     let all = unequal(here, there);
+    let (here, there) = (&here.ranges, &there.ranges);
+    let mut unchanged: u64 = here.iter().filter(|(range, p)| there.get(range) == Some(p)).map(|(_, p)| p.rows).sum();
     let is_mixed = |range: &i64| here.contains_key(range) && there.contains_key(range) && !shape.key.is_empty();
     let (mixed, mut whole): (Vec<i64>, Vec<i64>) = all.into_iter().partition(is_mixed);
     let (mut delete, mut insert) = (Vec::new(), Vec::new());
@@ -344,7 +377,8 @@ mod tests {
     use super::*;
 
     fn prints(list: &[(i64, u64, u64)]) -> Prints {
-        list.iter().map(|&(range, rows, sum)| (range, Print { rows, sum, unmapped: 0 })).collect()
+        let ranges = list.iter().map(|&(range, rows, sum)| (range, Print { rows, sum, unmapped: 0 }));
+        Prints { ranges: ranges.collect(), content: None }
     }
 
     #[test]

@@ -156,7 +156,7 @@ pub fn inject_held(
 ) -> Result<Vec<(Injected, Held)>> {
     each_table(dumps, |dump| {
         let Some(mut table) = Table::open(source, destination, dump, cancel)? else {
-            return Ok((Injected::default(), Held(Prints::new())));
+            return Ok((Injected::default(), Held(Prints::default())));
         };
         let (injected, prints) = table.level(options, progress, None)?;
         let there = match prints {
@@ -237,7 +237,7 @@ impl<'a> Table<'a> {
             from.rollback()?;
             return Ok((copy.end(), None));
         }
-        let rows = held.as_ref().map(|Held(there)| there.values().map(|print| print.rows).sum());
+        let rows = held.as_ref().map(|Held(there)| there.rows());
         let known = known(from, to, shape, rows)?;
         copy.expect(known.as_ref().map_or(0, |known| known.rows), |_| {})?;
         let began = Instant::now();
@@ -258,7 +258,7 @@ impl<'a> Table<'a> {
         let copied = copy.inserted();
         let began = Instant::now();
         let (pieces, equal) = pieces(from, to, shape, (&here, &there), cancel)?;
-        let compared = here.values().map(|print| print.rows).sum::<u64>();
+        let compared = here.rows();
         copy.expect(compared.saturating_sub(equal), |c| {
             c.unchanged = equal.saturating_sub(copied);
             c.compared = compared;
@@ -350,8 +350,7 @@ impl Copy<'_> {
         known: Option<&Known>,
         there: Prints,
     ) -> Result<(Prints, Prints)> {
-        let rows: u64 = there.values().map(|print| print.rows).sum();
-        let readers = self.shape.readers(rows);
+        let readers = self.shape.readers(there.rows());
         let Some(known) = known else {
             let mut beside = source.free(readers - 1)?;
             let sessions = std::iter::once(from).chain(beside.iter_mut().map(|lease| &mut **lease));

@@ -81,7 +81,7 @@ impl<'a> Over<'a> {
         self.session.run(&format!("TRUNCATE TABLE {}", self.beside))?;
         Writer::beside(self.session, self.shape, &self.beside)?.write(batch)?;
         let before = there.is_some().then(|| self.share()).transpose()?;
-        let held = before.as_ref().map(|prints| prints.values().map(|print| print.rows).sum::<u64>());
+        let held = before.as_ref().map(Prints::rows);
         let (over, change, add) = (&self.over, &self.change, &self.add);
         let new = self.session.transaction(|session| {
             if held == Some(rows) {

@@ -91,7 +91,7 @@ impl Compared {
 
     /// A table that is not there, or holds nothing and has no counterpart.
     pub(super) fn nothing(dump: &Dump) -> Self {
-        Self { dump: dump.clone(), range: None, here: Prints::new(), there: Prints::new() }
+        Self { dump: dump.clone(), range: None, here: Prints::default(), there: Prints::default() }
     }
 
     /// Reads every row of both sides.
@@ -103,6 +103,11 @@ impl Compared {
             }
             None => Ok(Self::nothing(dump)),
         }
+    }
+
+    /// The highest `mod_content` of its rows, where they have one.
+    pub fn content(&self) -> Option<u64> {
+        self.here.content
     }
 
     /// What was compared, in numbers.
@@ -119,7 +124,7 @@ impl Compared {
                 _ => spans.push((range, range)),
             }
         }
-        let rows = |prints: &Prints, (first, last)| prints.range(first..=last).map(|(_, p)| p.rows).sum::<u64>();
+        let rows = |prints: &Prints, (first, last)| prints.ranges.range(first..=last).map(|(_, p)| p.rows).sum::<u64>();
         let mut differences: Vec<String> = spans
             .into_iter()
             .map(|span| {
@@ -134,7 +139,7 @@ impl Compared {
                 )
             })
             .collect();
-        let unmapped: u64 = self.there.values().map(|print| print.unmapped).sum();
+        let unmapped: u64 = self.there.ranges.values().map(|print| print.unmapped).sum();
         if unmapped > 0 {
             let mapped: Vec<&str> = self
                 .dump
@@ -154,7 +159,7 @@ impl Compared {
 }
 
 fn table_proof(dump: &Dump, prints: &Prints) -> TableProof {
-    TableProof { name: dump.name(), rows: prints.values().map(|p| p.rows).sum(), fingerprint: digest(prints) }
+    TableProof { name: dump.name(), rows: prints.rows(), fingerprint: digest(prints) }
 }
 
 /// The state of a mailbox at a moment: two equal marks mean that nothing was written in between.
@@ -293,7 +298,7 @@ pub(super) fn each_table<T: Send>(dumps: &[Dump], work: impl Fn(&Dump) -> Result
 fn digest(prints: &Prints) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut rows = 0;
-    for (range, print) in prints {
+    for (range, print) in &prints.ranges {
         rows += print.rows;
         for byte in [range.to_le_bytes(), print.rows.to_le_bytes(), print.sum.to_le_bytes()].concat() {
             hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

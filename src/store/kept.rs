@@ -50,7 +50,7 @@ pub fn row_differences(kept: &MailboxRow, there: &MailboxRow) -> Vec<String> {
 /// Which numbers were used at the new home, in words. A move leaves both counters at the end of their steps, so the
 /// first item or change that mailboxd makes is written into the row; `kept` and its rows say what they were then.
 pub fn used_since(session: &mut Session, place: &Staged, kept: &MailboxRow, there: &MailboxRow) -> Result<Vec<String>> {
-    let left = checkpoints(session, place, kept, Steps::default())?;
+    let left = checkpoints(session, place, kept, Steps::default(), &|_| None)?;
     let counters = [
         ("item_id_checkpoint", left.item, there.item_id_checkpoint),
         ("change_checkpoint", left.change, there.change_checkpoint),

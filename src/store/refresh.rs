@@ -57,10 +57,17 @@ const CHANGES: &[(&str, &str)] = &[
 /// The checkpoints for a mailbox: at least the source row's and at least every id in the group's rows, rounded
 /// up as mailboxd does when it loads the row, because between two checkpoints it gives ids out without writing
 /// them down. Given out twice, an id breaks sync tokens and names of blobs. The destination may count in other
-/// steps than `steps`, the source's, so the rounding is done here.
-pub fn checkpoints(session: &mut Session, staged: &Staged, source: &MailboxRow, steps: Steps) -> Result<Checkpoints> {
-    let mut item = highest(session, staged, ITEMS)?.max(source.item_id_checkpoint);
-    let change = highest(session, staged, CHANGES)?.max(source.change_checkpoint);
+/// steps than `steps`, the source's, so the rounding is done here. `content` gives the highest `mod_content` of a table
+/// where that is known: no index has it, so all rows are read for it.
+pub fn checkpoints(
+    session: &mut Session,
+    staged: &Staged,
+    source: &MailboxRow,
+    steps: Steps,
+    content: &dyn Fn(&str) -> Option<u64>,
+) -> Result<Checkpoints> {
+    let mut item = highest(session, staged, ITEMS, &|_| None)?.max(source.item_id_checkpoint);
+    let change = highest(session, staged, CHANGES, content)?.max(source.change_checkpoint);
     let sql = format!("SELECT ids FROM {}.tombstone WHERE mailbox_id = {}", name(&staged.database)?, staged.id);
     session.each(&sql, |row| {
         let ids = row.into_iter().next().flatten().unwrap_or_default();
@@ -70,13 +77,24 @@ pub fn checkpoints(session: &mut Session, staged: &Staged, source: &MailboxRow, 
     Ok(Checkpoints { item: rounded(item, steps.item), change: rounded(change, steps.change) })
 }
 
-fn highest(session: &mut Session, staged: &Staged, list: &[(&str, &str)]) -> Result<u64> {
+fn highest(
+    session: &mut Session,
+    staged: &Staged,
+    list: &[(&str, &str)],
+    content: &dyn Fn(&str) -> Option<u64>,
+) -> Result<u64> {
     let mut most = 0;
     for (table, column) in list {
-        let sql =
-            format!("SELECT MAX({column}) FROM {}.{table} WHERE mailbox_id = {}", name(&staged.database)?, staged.id);
-        let (max,): (Option<i64>,) = session.one(&sql, ())?;
-        most = most.max(u64::try_from(max.unwrap_or(0)).unwrap_or(0));
+        let known = if *column == "mod_content" { content(table) } else { None };
+        let number = match known {
+            Some(number) => number,
+            None => {
+                let from = format!("{}.{table} WHERE mailbox_id = {}", name(&staged.database)?, staged.id);
+                let (max,): (Option<i64>,) = session.one(&format!("SELECT MAX({column}) FROM {from}"), ())?;
+                u64::try_from(max.unwrap_or(0)).unwrap_or(0)
+            }
+        };
+        most = most.max(number);
     }
     Ok(most)
 }

@@ -70,7 +70,7 @@ fn is_followed(mailbox: u32, items: u32) {
     let turn = set(&format!("name = CONCAT('name', SUBSTRING(name, 6) % {items} + 1)"), "TRUE");
     for changes in [
         set("tag_names = x'0078790000', mod_metadata = 90000", "id % 7 = 0"),
-        set("unread = 0", "id IN (300, 2300)"),
+        set("unread = 0, mod_content = 91000", "id IN (300, 2300)"),
         format!("{vanished};\n{named}"),
         set("flags = 2, mod_metadata = 99001", "id = 90001"),
         format!("{turned};\n{turn}"),
@@ -80,6 +80,8 @@ fn is_followed(mailbox: u32, items: u32) {
         let each = inject_compared(&source, &destination, &dumps, &known, &options, &|_| Ok(()), &cancel).unwrap();
         let (_, compared) = each.into_iter().next().unwrap();
         assert_eq!(compared.differences(), [""; 0], "{changes}");
+        let content = pair.source.number(&format!("SELECT MAX(mod_content) FROM {of}"));
+        assert_eq!(compared.content(), Some(content as u64), "{changes}");
         let proof = prove(&source, &destination, &dumps, &cancel).unwrap();
         assert_eq!((proof.differences, &proof.tables[0]), (Vec::new(), &compared.proof()), "{changes}");
         held = inject_held(&source, &destination, &dumps, &options, &|_| Ok(()), &cancel)

@@ -61,8 +61,10 @@ fn a_mailbox_is_staged_refreshed_published_and_taken_back() {
     for table in ["mail_item", "tombstone"] {
         copy(&pair, &dump(table, 4, 5).into_database("mboxgroup5")).unwrap();
     }
-    let points = checkpoints(&mut destination, &staged, &row, Steps::default()).unwrap();
+    let points = checkpoints(&mut destination, &staged, &row, Steps::default(), &|_| None).unwrap();
     assert_eq!((points.item, points.change), (2019, 1299));
+    let known = |table: &str| (table == "mail_item").then_some(5000);
+    assert_eq!(checkpoints(&mut destination, &staged, &row, Steps::default(), &known).unwrap().change, 5099);
     refresh(&mut destination, &staged, &row, points).unwrap();
     refresh(&mut destination, &staged, &row, points).unwrap();
     assert_eq!(mailbox_by_id(&mut destination, 5).unwrap().unwrap().item_id_checkpoint, 2019);
