@@ -213,9 +213,15 @@ impl Operation for LetIn {
 }
 
 /// Marks the source's state.
-pub(super) struct Mark {
-    pub(super) mv: Arc<Move>,
+///
+/// Of a long table all rows are read afterwards, and what that reading says of change numbers is the mark: the user
+/// would wait for another one, and nothing is lost by what was written between.
+struct Mark {
+    mv: Arc<Move>,
 }
+
+/// Tables with more rows than this are long.
+const LONG: u64 = 20_000;
 
 impl Operation for Mark {
     type Output = FreezeMark;
@@ -233,7 +239,9 @@ impl Operation for Mark {
     }
 
     fn pretend(&self) -> Result<FreezeMark> {
-        rows::freeze_mark(self.mv.source.db(), self.mv.source_id(), &self.mv.dumps()?, self.mv.source.cancel())
+        let mut dumps = self.mv.dumps()?;
+        dumps.retain(|dump| self.mv.survey.rows_of(dump) <= LONG);
+        rows::freeze_mark(self.mv.source.db(), self.mv.source_id(), &dumps, self.mv.source.cancel())
     }
 
     fn apply(&self, _: &Watch<'_>) -> Result<FreezeMark> {

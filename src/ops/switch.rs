@@ -136,7 +136,7 @@ impl Operation for Settle {
         let cancel = watch.cancel();
         let mut work: Vec<Box<dyn FnOnce() -> Result<()> + Send + '_>> = Vec::new();
         work.push(Box::new(|| self.keep_rows()));
-        work.push(Box::new(|| still(freeze)));
+        work.push(Box::new(|| still(&self.proof)));
         for pair in mv.pairs()?.into_iter().filter(|pair| is_unsynced(mv, pair)) {
             work.push(Box::new(move || sync(mv, &pair, cancel)));
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::freeze::{Freeze, Mark};
+use super::freeze::Freeze;
 use super::index;
 use super::kept::{self, some_of};
 use super::stage::Pair;
@@ -192,21 +192,17 @@ impl Operation for Still {
 }
 
 /// Fails with [`Kind::Unequal`] when the source changed since it was frozen: what writes past mailboxd is seen by marks.
-pub(super) fn still(freeze: &Freeze) -> Result<()> {
-    let now = Mark { mv: freeze.mv.clone() }.pretend()?;
-    let changes = freeze.mark.changes(&now);
+pub(super) fn still(proof: &Verified) -> Result<()> {
+    let mv = &proof.freeze.mv;
+    let now = rows::freeze_mark(mv.source.db(), mv.source_id(), &mv.dumps()?, mv.source.cancel())?;
+    let changes = proof.freeze.mark.changes(&now, &proof.tables);
     if changes.is_empty() {
         return Ok(());
     }
-    let survey = &freeze.mv.survey;
+    let (mailbox, source) = (mv.source_id(), &mv.survey.source);
     Err(Error::new(
         Kind::Unequal,
-        format!(
-            "mailbox {} on {}: changed although it is frozen: {}",
-            freeze.mv.source_id(),
-            survey.source,
-            changes.join("; ")
-        ),
+        format!("mailbox {mailbox} on {source}: changed although it is frozen: {}", changes.join("; ")),
     )
     .hint("something writes past mailboxd: a script, a second mailboxd, a restarted one?"))
 }

@@ -4,10 +4,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::thread;
 
+use serde::{Deserialize, Serialize};
+
 use super::dump::Side;
+use super::layout::Column;
 use super::parts::{bounds, in_parts, parts_for};
 use super::read::{KEYS, among};
-use super::shape::{Pair, SPAN, Shape};
+use super::shape::{SPAN, Shape};
 use crate::cancel::Cancel;
 use crate::clients::db::{Raw, Session};
 use crate::error::{Error, Kind, Result};
@@ -50,6 +53,24 @@ pub(super) struct Prints {
     pub ranges: BTreeMap<i64, Print>,
     /// The highest `mod_content` at a source, where rows have it. It is read along with all rows, since no index has it.
     pub content: Option<u64>,
+    /// The highest change number at a source and the sum of all, where rows have one. Written to meanwhile, a table has others.
+    pub changes: Option<Changes>,
+}
+
+/// What change numbers tell of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// The highest `mod_metadata`.
+    pub max: u64,
+    /// The sum of all.
+    pub sum: u64,
+}
+
+impl Changes {
+    /// Of the rows of both.
+    pub(super) fn and(self, more: Self) -> Self {
+        Self { max: self.max.max(more.max), sum: self.sum.wrapping_add(more.sum) }
+    }
 }
 
 impl Prints {
@@ -62,6 +83,14 @@ impl Prints {
     fn extend(&mut self, more: Self) {
         self.ranges.extend(more.ranges);
         self.content = self.content.max(more.content);
+        self.note(more.changes);
+    }
+
+    fn note(&mut self, more: Option<Changes>) {
+        self.changes = match (self.changes, more) {
+            (Some(these), Some(those)) => Some(these.and(those)),
+            (these, those) => these.or(those),
+        };
     }
 }
 
@@ -110,22 +139,30 @@ fn prints_where(session: &mut Session, shape: &Shape, side: Side, condition: &st
 }
 
 fn prints_joined(session: &mut Session, shape: &Shape, side: Side, join: &str, condition: &str) -> Result<Prints> {
-    let is_content = |pair: &Pair| pair.from.name == CONTENT && pair.from.is_unsigned() && !pair.from.nullable;
-    let has_content = side == Side::Source && shape.pairs.iter().any(is_content);
+    // As Zimbra's are: 32 bits and never NULL.
+    let is_plain = |column: &Column| column.column_type.starts_with("int") && column.is_unsigned() && !column.nullable;
+    let numbers = |name: &str| {
+        side == Side::Source && shape.pairs.iter().any(|pair| pair.from.name == name && is_plain(&pair.from))
+    };
+    let (content, changes) = (numbers(CONTENT), numbers(CHANGE));
     let sql = format!(
-        "SELECT {} AS r, COUNT(*), {}, {}, {} FROM {join}{} AND {condition} GROUP BY r",
+        "SELECT {} AS r, COUNT(*), {}, {}, {}, {} FROM {join}{} AND {condition} GROUP BY r",
         shape.range_number(),
-        shape.sum_of_crcs(side),
+        shape.sum(&shape.row_crc(side)),
         shape.unmapped(side)?,
-        if has_content { format!("MAX({CONTENT})") } else { "NULL".to_owned() },
+        if content { format!("MAX({CONTENT})") } else { "NULL".to_owned() },
+        if changes { format!("MAX({CHANGE}), {}", shape.sum(CHANGE)) } else { "NULL, NULL".to_owned() },
         shape.dump.from(side)?
     );
     let mut prints = Prints::default();
     session.each(&sql, |row| {
         let print = Print { rows: number(&row, 1)?, sum: number(&row, 2)?, unmapped: number(&row, 3)? };
         prints.ranges.insert(number(&row, 0)?, print);
-        if has_content {
+        if content {
             prints.content = prints.content.max(Some(number(&row, 4)?));
+        }
+        if changes {
+            prints.note(Some(Changes { max: number(&row, 5)?, sum: number(&row, 6)? }));
         }
         Ok(())
     })?;
@@ -378,7 +415,7 @@ mod tests {
 
     fn prints(list: &[(i64, u64, u64)]) -> Prints {
         let ranges = list.iter().map(|&(range, rows, sum)| (range, Print { rows, sum, unmapped: 0 }));
-        Prints { ranges: ranges.collect(), content: None }
+        Prints { ranges: ranges.collect(), content: None, changes: None }
     }
 
     #[test]

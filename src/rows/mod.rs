@@ -18,6 +18,7 @@ mod tables;
 mod write;
 
 pub use blobs::{BLOB_TABLES, named_blobs, named_blobs_of};
+pub use difference::Changes;
 pub use dump::{Condition, Dump, MAILBOX_ID, Rewrite, Rewrites, dump_table, rewrite_ids};
 pub use fit::{Comparison, compare_layouts};
 pub use inject::{InjectOptions, Injected, Progress, Told, inject, inject_all, inject_compared, inject_held};

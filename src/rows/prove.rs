@@ -6,7 +6,7 @@ use std::thread;
 
 use serde::{Deserialize, Serialize};
 
-use super::difference::{CHANGE, Prints, both_prints, prints, unequal};
+use super::difference::{CHANGE, Changes, Prints, both_prints, prints, unequal};
 use super::dump::{Dump, Rewrite, Side};
 use super::layout::Layout;
 use super::parts::{LONG, bounds, in_parts, parts_for};
@@ -33,6 +33,9 @@ pub struct TableProof {
     pub rows: u64,
     /// The source's contents, as rewritten.
     pub fingerprint: String,
+    /// What its change numbers were at the source, where it has such and a row.
+    #[serde(default)]
+    pub changes: Option<Changes>,
 }
 
 impl Proof {
@@ -159,7 +162,7 @@ impl Compared {
 }
 
 fn table_proof(dump: &Dump, prints: &Prints) -> TableProof {
-    TableProof { name: dump.name(), rows: prints.rows(), fingerprint: digest(prints) }
+    TableProof { name: dump.name(), rows: prints.rows(), fingerprint: digest(prints), changes: prints.changes }
 }
 
 /// The state of a mailbox at a moment: two equal marks mean that nothing was written in between.
@@ -187,21 +190,36 @@ pub struct TableMark {
 }
 
 impl FreezeMark {
-    /// What changed until `later`, in words.
-    pub fn changes(&self, later: &FreezeMark) -> Vec<String> {
+    /// What changed until `later`, in words. Of a table that is not in this mark, it is what changed since all its rows were
+    /// read for a proof, as `read` has it.
+    pub fn changes(&self, later: &FreezeMark, read: &[TableProof]) -> Vec<String> {
         let mut changes = Vec::new();
         if self.change_checkpoint != later.change_checkpoint {
             changes
                 .push(format!("change_checkpoint went from {} to {}", self.change_checkpoint, later.change_checkpoint));
         }
         for now in &later.tables {
-            match self.tables.iter().find(|table| table.name == now.name) {
-                Some(then) if then == now => {}
-                Some(then) => changes.push(format!("{}: changed, {} rows then, {} now", now.name, then.rows, now.rows)),
+            let then = match self.tables.iter().find(|table| table.name == now.name) {
+                Some(then) => Some((then.rows, then == now)),
+                None => read.iter().find(|table| table.name == now.name).map(|read| (read.rows, read.is_still(now))),
+            };
+            match then {
+                Some((_, true)) => {}
+                Some((rows, false)) => {
+                    changes.push(format!("{}: changed, {rows} rows then, {} now", now.name, now.rows))
+                }
                 None => changes.push(format!("{}: was not there", now.name)),
             }
         }
         changes
+    }
+}
+
+impl TableProof {
+    /// Whether a mark says the same.
+    fn is_still(&self, now: &TableMark) -> bool {
+        let said = now.max_mod_metadata.zip(now.sum_mod_metadata).map(|(max, sum)| Changes { max, sum });
+        self.rows == now.rows && (self.changes.is_none() || self.changes == said)
     }
 }
 

@@ -248,15 +248,14 @@ impl Shape {
         })
     }
 
-    /// The expression that sums up the contents of a range's rows.
+    /// The expression that sums up a number of 32 bits over a range's rows.
     ///
     /// A server sums whole numbers up as decimals, which is a sixth of what it takes to read fingerprints. Where a range
     /// has no more rows than numbers, 64 times 32 bits are exact as a double, too.
-    pub fn sum_of_crcs(&self, side: Side) -> String {
-        let crc = self.row_crc(side);
+    pub fn sum(&self, number: &str) -> String {
         match self.is_read_in_parts() {
-            true => format!("CAST(SUM({crc} + 0e0) AS UNSIGNED)"),
-            false => format!("SUM({crc})"),
+            true => format!("CAST(SUM({number} + 0e0) AS UNSIGNED)"),
+            false => format!("SUM({number})"),
         }
     }
 

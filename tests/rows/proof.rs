@@ -105,11 +105,11 @@ fn a_freeze_mark_sees_every_write() {
     let mark = || freeze_mark(&source, 122, &dumps, &cancel).unwrap();
     let first = mark();
     assert_eq!(first.tables[0].max_mod_metadata, Some(400));
-    assert!(first.changes(&mark()).is_empty());
+    assert!(first.changes(&mark(), &[]).is_empty());
     pair.source.sql("UPDATE mboxgroup1.mail_item SET unread = 0 WHERE mailbox_id = 122 AND id = 300");
-    assert_eq!(first.changes(&mark()).len(), 1);
+    assert_eq!(first.changes(&mark(), &[]).len(), 1);
     pair.source.sql("UPDATE zimbra.mailbox SET change_checkpoint = 200 WHERE id = 122");
-    assert_eq!(first.changes(&mark()).len(), 2);
+    assert_eq!(first.changes(&mark(), &[]).len(), 2);
     assert!(freeze_mark(&source, 12200, &dumps, &cancel).is_err());
 }
 
@@ -131,14 +131,47 @@ fn a_freeze_mark_of_a_long_table_sees_new_change_numbers() {
     let items = &first.tables[0];
     let told = (Some(items.rows), items.max_mod_metadata, items.sum_mod_metadata);
     assert_eq!(told, (of("COUNT(*)"), of("MAX(mod_metadata)"), of("SUM(mod_metadata)")));
-    assert!(first.changes(&mark()).is_empty());
+    assert!(first.changes(&mark(), &[]).is_empty());
     let set = |number: u32| {
         let sql =
             format!("UPDATE mboxgroup1.mail_item SET mod_metadata = {number} WHERE mailbox_id = 135 AND id = 10256");
         pair.source.sql(&sql);
-        first.changes(&mark()).len()
+        first.changes(&mark(), &[]).len()
     };
     assert_eq!([set(99_000), set(10_301), set(10_300)], [1, 1, 0]);
+}
+
+/// What the reading of all rows says of change numbers is what a mark says later, as long as nothing is written.
+#[test]
+fn what_was_read_for_a_proof_stands_for_a_mark() {
+    let pair = Pair::shared();
+    let (source, destination, cancel) = (pair.source.pool(), pair.destination.pool(), Cancel::default());
+    messages(&pair.source, 136, 20_500);
+    pair.source
+        .sql("INSERT INTO zimbra.mailbox (id, group_id, account_id, index_volume_id) VALUES (136, 1, 'read', 2)");
+    let dumps = [dump("mail_item", 136, 1136), dump("tag", 136, 1136)];
+    let mark = |dumps: &[Dump]| freeze_mark(&source, 136, dumps, &cancel).unwrap();
+    let short = mark(&dumps[1..]);
+    let options = InjectOptions::default();
+    let inject = |held: Option<Held>| {
+        let held = |dump: &Dump| held.clone().filter(|_| dump.table == "mail_item");
+        let each = inject_compared(&source, &destination, &dumps, &held, &options, &|_| Ok(()), &cancel).unwrap();
+        each.into_iter().map(|(_, compared)| compared.proof()).collect::<Vec<_>>()
+    };
+    let first = inject(None);
+    let held = inject_held(&source, &destination, &dumps[..1], &options, &|_| Ok(()), &cancel).unwrap();
+    // Read by one connection, and by several.
+    for read in [first, inject(held.into_iter().next().map(|(_, held)| held))] {
+        assert_eq!(short.changes(&mark(&dumps), &read), [""; 0]);
+        let set = |number: u32| {
+            let sql =
+                format!("UPDATE mboxgroup1.mail_item SET mod_metadata = {number} WHERE mailbox_id = 136 AND id = 300");
+            pair.source.sql(&sql);
+            short.changes(&mark(&dumps), &read).len()
+        };
+        assert_eq!([set(99_000), set(345), set(344)], [1, 1, 0]);
+    }
+    assert_eq!(short.changes(&mark(&dumps), &[]), ["mboxgroup1.mail_item: was not there"]);
 }
 
 #[test]
