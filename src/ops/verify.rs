@@ -191,7 +191,8 @@ impl Operation for Still {
     }
 }
 
-/// Fails with [`Kind::Unequal`] when the source changed since it was frozen: what writes past mailboxd is seen by marks.
+/// Fails with [`Kind::Unequal`] when the source changed since it was frozen, a long table since its rows were read: what
+/// writes past mailboxd is seen by marks.
 pub(super) fn still(proof: &Verified) -> Result<()> {
     let mv = &proof.freeze.mv;
     let now = rows::freeze_mark(mv.source.db(), mv.source_id(), &mv.dumps()?, mv.source.cancel())?;
