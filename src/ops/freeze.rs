@@ -220,9 +220,6 @@ struct Mark {
     mv: Arc<Move>,
 }
 
-/// Tables with more rows than this are long.
-const LONG: u64 = 20_000;
-
 impl Operation for Mark {
     type Output = FreezeMark;
 
@@ -240,7 +237,7 @@ impl Operation for Mark {
 
     fn pretend(&self) -> Result<FreezeMark> {
         let mut dumps = self.mv.dumps()?;
-        dumps.retain(|dump| self.mv.survey.rows_of(dump) <= LONG);
+        dumps.retain(|dump| self.mv.survey.rows_of(dump) < rows::LONG);
         rows::freeze_mark(self.mv.source.db(), self.mv.source_id(), &dumps, self.mv.source.cancel())
     }
 

@@ -7,7 +7,6 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 
 use super::dump::Side;
-use super::layout::Column;
 use super::parts::{bounds, in_parts, parts_for};
 use super::read::{KEYS, among};
 use super::shape::{SPAN, Shape};
@@ -53,7 +52,7 @@ pub(super) struct Prints {
     pub ranges: BTreeMap<i64, Print>,
     /// The highest `mod_content` at a source, where rows have it. It is read along with all rows, since no index has it.
     pub content: Option<u64>,
-    /// The highest change number at a source and the sum of all, where rows have one. Written to meanwhile, a table has others.
+    /// What change numbers say at a source, where rows have one. A table that is written to says something else.
     pub changes: Option<Changes>,
 }
 
@@ -87,10 +86,7 @@ impl Prints {
     }
 
     fn note(&mut self, more: Option<Changes>) {
-        self.changes = match (self.changes, more) {
-            (Some(these), Some(those)) => Some(these.and(those)),
-            (these, those) => these.or(those),
-        };
+        self.changes = self.changes.into_iter().chain(more).reduce(Changes::and);
     }
 }
 
@@ -139,37 +135,39 @@ fn prints_where(session: &mut Session, shape: &Shape, side: Side, condition: &st
 }
 
 fn prints_joined(session: &mut Session, shape: &Shape, side: Side, join: &str, condition: &str) -> Result<Prints> {
-    // As Zimbra's are: 32 bits and never NULL.
-    let is_plain = |column: &Column| column.column_type.starts_with("int") && column.is_unsigned() && !column.nullable;
-    let numbers = |name: &str| {
-        side == Side::Source && shape.pairs.iter().any(|pair| pair.from.name == name && is_plain(&pair.from))
+    let source = |name: &str| match side {
+        Side::Source => shape.pairs.iter().map(|pair| &pair.from).find(|c| c.name == name && c.is_integer()),
+        Side::Destination => None,
     };
-    let (content, changes) = (numbers(CONTENT), numbers(CHANGE));
+    let (content, change) = (source(CONTENT), source(CHANGE));
+    let sum = match change {
+        Some(column) if column.data_type == "bigint" => format!("SUM({CHANGE})"),
+        _ => shape.sum(CHANGE),
+    };
     let sql = format!(
         "SELECT {} AS r, COUNT(*), {}, {}, {}, {} FROM {join}{} AND {condition} GROUP BY r",
         shape.range_number(),
         shape.sum(&shape.row_crc(side)),
         shape.unmapped(side)?,
-        if content { format!("MAX({CONTENT})") } else { "NULL".to_owned() },
-        if changes { format!("MAX({CHANGE}), {}", shape.sum(CHANGE)) } else { "NULL, NULL".to_owned() },
+        if content.is_some() { format!("MAX({CONTENT})") } else { "NULL".to_owned() },
+        if change.is_some() { format!("MAX({CHANGE}), {sum}") } else { "NULL, NULL".to_owned() },
         shape.dump.from(side)?
     );
     let mut prints = Prints::default();
     session.each(&sql, |row| {
         let print = Print { rows: number(&row, 1)?, sum: number(&row, 2)?, unmapped: number(&row, 3)? };
         prints.ranges.insert(number(&row, 0)?, print);
-        if content {
-            prints.content = prints.content.max(Some(number(&row, 4)?));
-        }
-        if changes {
-            prints.note(Some(Changes { max: number(&row, 5)?, sum: number(&row, 6)? }));
-        }
+        let content = number_or_null::<i64>(&row, 4)?;
+        prints.content = prints.content.max(content.map(|content| content.try_into().unwrap_or(0)));
+        let changes = number_or_null(&row, 5)?.zip(number_or_null(&row, 6)?);
+        prints.note(changes.map(|(max, sum)| Changes { max, sum }));
         Ok(())
     })?;
     Ok(prints)
 }
 
-/// The fingerprints of all of the source's rows, each connection reading the next of many parts. They see the same rows only while the source stands still. No connection, no fingerprints.
+/// The fingerprints of all of the source's rows, each connection reading the next of many parts. They see the same rows
+/// only while the source stands still. No connection, no fingerprints.
 pub(super) fn prints_at_once(mut sessions: Vec<&mut Session>, shape: &Shape) -> Result<Prints> {
     let parts = if shape.is_read_in_parts() { parts_for(sessions.len()) } else { 1 };
     let ends = match sessions.first_mut() {
@@ -399,6 +397,10 @@ fn split(source: &Rows, destination: &Rows) -> (Vec<Vec<i64>>, Vec<Vec<i64>>) {
         keys
     };
     (only(destination, source), only(source, destination))
+}
+
+fn number_or_null<T: std::str::FromStr>(row: &Raw, at: usize) -> Result<Option<T>> {
+    if row.get(at).is_some_and(Option::is_none) { Ok(None) } else { number(row, at).map(Some) }
 }
 
 fn number<T: std::str::FromStr>(row: &Raw, at: usize) -> Result<T> {

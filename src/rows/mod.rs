@@ -23,6 +23,7 @@ pub use dump::{Condition, Dump, MAILBOX_ID, Rewrite, Rewrites, dump_table, rewri
 pub use fit::{Comparison, compare_layouts};
 pub use inject::{InjectOptions, Injected, Progress, Told, inject, inject_all, inject_compared, inject_held};
 pub use layout::{Column, Key, Layout};
+pub use parts::LONG;
 pub use prove::{Compared, FreezeMark, Held, Proof, TableMark, TableProof, compare, freeze_mark, proof_of, prove};
 pub use read::BlobRef;
 pub use save::{Count, count, save, statements};

@@ -7,8 +7,9 @@ use std::thread;
 use crate::clients::db::Session;
 use crate::error::Result;
 
-/// Fewer rows than this are read before another connection has begun.
-pub(super) const LONG: u64 = 20_000;
+/// A table of so many rows is long: several connections read it, and it is not read twice where once is enough. Fewer rows
+/// are read before another connection has begun.
+pub const LONG: u64 = 20_000;
 
 /// Into how many parts a reading is cut: more than there are connections, so that none waits long for one whose core has
 /// other work too.

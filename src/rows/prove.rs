@@ -219,7 +219,7 @@ impl TableProof {
     /// Whether a mark says the same.
     fn is_still(&self, now: &TableMark) -> bool {
         let said = now.max_mod_metadata.zip(now.sum_mod_metadata).map(|(max, sum)| Changes { max, sum });
-        self.rows == now.rows && (self.changes.is_none() || self.changes == said)
+        self.rows == now.rows && self.changes == said
     }
 }
 
@@ -242,26 +242,27 @@ fn mark_table(source: &Pool, dump: &Dump, cancel: &Cancel) -> Result<Option<Tabl
     let mut session = source.get(cancel)?;
     let Some(layout) = Layout::read(&mut session, &dump.database, &dump.table)? else { return Ok(None) };
     let shape = Shape::of(dump, &layout);
-    let (rows, max_mod_metadata, sum_mod_metadata) = match layout.column(CHANGE) {
+    let (rows, changes) = match layout.column(CHANGE) {
         Some(column) => changes(source, &mut session, &shape, column.nullable)?,
-        None => (session.one::<(u64,)>(&format!("SELECT COUNT(*) FROM {}", shape.by_change()?), ())?.0, None, None),
+        None => (session.one::<(u64,)>(&format!("SELECT COUNT(*) FROM {}", shape.by_change()?), ())?.0, None),
     };
     let fingerprint = match rows {
         0..=SHORT => Some(digest(&prints(&mut session, &shape, Side::Source)?)),
         _ => None,
     };
-    Ok(Some(TableMark { name: dump.name(), rows, max_mod_metadata, sum_mod_metadata, fingerprint }))
+    Ok(Some(TableMark {
+        name: dump.name(),
+        rows,
+        max_mod_metadata: changes.map(|changes| changes.max),
+        sum_mod_metadata: changes.map(|changes| changes.sum),
+        fingerprint,
+    }))
 }
 
-/// How many rows a table has, their highest change number, and the sum of all. A long table is read by another connection
-/// as well: what is written meanwhile makes both marks differ in any case, since a row goes to a change number above all
-/// others, and is counted twice or not at all where its old and its new place are read before and after.
-fn changes(
-    source: &Pool,
-    session: &mut Session,
-    shape: &Shape,
-    nullable: bool,
-) -> Result<(u64, Option<u64>, Option<u64>)> {
+/// How many rows a table has, and what their change numbers say. A long table is read by another connection as well: what
+/// is written meanwhile makes marks differ in any case, since a row goes to a change number above all others, and is
+/// counted twice or not at all where its old place is read before and its new one after, or the other way round.
+fn changes(source: &Pool, session: &mut Session, shape: &Shape, nullable: bool) -> Result<(u64, Option<Changes>)> {
     // From the index: whole rows would take a server twice as long.
     let from = shape.by_change()?;
     let ends: (Option<i64>, Option<i64>) =
@@ -277,13 +278,12 @@ fn changes(
         let low = low.map(|low| format!(" AND {CHANGE} >= {low}")).unwrap_or_default();
         let high = high.map(|high| format!(" AND {CHANGE} < {high}")).unwrap_or_default();
         let sql = format!("SELECT COUNT(*), MAX({CHANGE}), SUM({CHANGE}) FROM {from}{low}{high}");
-        session.one::<(u64, Option<u64>, Option<u64>)>(&sql, ())
+        let (rows, max, sum): (u64, Option<u64>, Option<u64>) = session.one(&sql, ())?;
+        Ok((rows, max.zip(sum).map(|(max, sum)| Changes { max, sum })))
     };
     let all = in_parts(sessions, parts, read)?;
-    let rows = all.iter().map(|(rows, ..)| rows).sum();
-    let max = all.iter().filter_map(|(_, max, _)| *max).max();
-    let sum = all.iter().filter_map(|(.., sum)| *sum).reduce(u64::wrapping_add);
-    Ok((rows, max, sum))
+    let rows = all.iter().map(|(rows, _)| rows).sum();
+    Ok((rows, all.into_iter().filter_map(|(_, changes)| changes).reduce(Changes::and)))
 }
 
 /// Does the same with every table, two at a time: more than the two cores or disks of a store would gain
