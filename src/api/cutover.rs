@@ -164,8 +164,8 @@ pub mod cutover {
         attempt(&ctx, |run| run.gate.pass(&ops::freeze::Refresh { freeze: freeze.0 }))
     }
 
-    /// Compares both copies: every row of every table by content, every new blob by its bytes, and that the source
-    /// did not change since it was frozen.
+    /// Compares both copies: every row of every table by content, and every new blob by its bytes. That the source does not
+    /// change meanwhile is what `switch_to` sees to.
     ///
     /// Returns a `Verified`, which `switch_to` asks for. Fails with `unequal`, saying where they differ.
     ///

@@ -352,11 +352,11 @@ impl Copy<'_> {
     ) -> Result<(Prints, Prints)> {
         let readers = self.shape.readers(there.rows());
         let Some(known) = known else {
-            let mut beside = source.free(readers - 1)?;
+            let mut beside = source.try_get_many(readers - 1)?;
             let sessions = std::iter::once(from).chain(beside.iter_mut().map(|lease| &mut **lease));
             return Ok((prints_at_once(sessions.collect(), self.shape)?, there));
         };
-        let mut beside = source.free(readers)?;
+        let mut beside = source.try_get_many(readers)?;
         let write = |from: &mut Session| {
             let there = Mutex::new(there);
             self.write_over(destination, from, to, known, Some(&there))?;
@@ -402,7 +402,7 @@ impl Copy<'_> {
         let mut helpers = if known.rows < KEYS as u64 {
             Vec::new()
         } else {
-            destination.free(self.options.writers.saturating_sub(1))?
+            destination.try_get_many(self.options.writers.saturating_sub(1))?
         };
         let writers = std::iter::once(to).chain(helpers.iter_mut().map(|lease| &mut **lease));
         let reader = Reader::new(self.shape)?;
@@ -476,7 +476,7 @@ impl Copy<'_> {
         // A few rows by their keys are one batch, for which nobody must connect.
         let is_little = pieces.iter().all(|piece| matches!(piece, Piece::Rows { insert, .. } if insert.len() < KEYS));
         let mut helpers =
-            if is_little { Vec::new() } else { destination.free(self.options.writers.saturating_sub(1))? };
+            if is_little { Vec::new() } else { destination.try_get_many(self.options.writers.saturating_sub(1))? };
         let writers = std::iter::once(to).chain(helpers.iter_mut().map(|lease| &mut **lease));
         let reader = Reader::new(self.shape)?;
         let read = |inlet: &mut Inlet<'_>| {

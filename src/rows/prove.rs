@@ -269,7 +269,7 @@ fn changes(source: &Pool, session: &mut Session, shape: &Shape, nullable: bool) 
         session.one(&format!("SELECT MIN({CHANGE}), MAX({CHANGE}) FROM {from}"), ())?;
     let ends = ends.0.zip(ends.1).unwrap_or_default();
     let is_long = !nullable && ends.1.abs_diff(ends.0) >= LONG;
-    let mut beside = source.free(usize::from(is_long))?;
+    let mut beside = source.try_get_many(usize::from(is_long))?;
     let sessions: Vec<&mut Session> =
         std::iter::once(session).chain(beside.iter_mut().map(|lease| &mut **lease)).collect();
     let parts = parts_for(sessions.len());

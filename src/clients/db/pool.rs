@@ -113,7 +113,7 @@ impl Pool {
     }
 
     /// Up to so many connections that are free at once, as [`Pool::try_get`] gives them.
-    pub fn free(&self, most: usize) -> Result<Vec<Lease>> {
+    pub fn try_get_many(&self, most: usize) -> Result<Vec<Lease>> {
         let mut leases = Vec::new();
         while leases.len() < most {
             match self.try_get()? {
