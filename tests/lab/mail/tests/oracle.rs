@@ -9,7 +9,6 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
 
 use common::{ACCOUNT, TestStore, ldap, move_mailbox};
 use lab_mail::journal::{Event, Fate, Journal};
@@ -453,25 +452,4 @@ fn a_rollback_leaves_no_trace() {
     let blob = fs::read_dir(dir).unwrap().next().unwrap().unwrap().path();
     fs::remove_file(&blob).unwrap();
     says(&check(&mut source, &mut dest, &after), "gone");
-}
-
-/// Prints how long the checks of a large mailbox take; run with `--ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn how_fast() {
-    let (mut source, mut dest) = (TestStore::start(SOURCE), TestStore::start(DEST));
-    let mut spec = Spec::new(SOURCE_ID, ACCOUNT, "user@lab.test");
-    spec.items = 200_000;
-    seed(&mut source.conn, &source.home, &spec).unwrap();
-    let start = Instant::now();
-    let before = take(&mut source, &mut dest);
-    println!("before: {:.1} s", start.elapsed().as_secs_f64());
-    let start = Instant::now();
-    let text = serde_json::to_vec(&before).unwrap();
-    println!("as JSON: {} MB in {:.1} s", text.len() >> 20, start.elapsed().as_secs_f64());
-    let start = Instant::now();
-    move_mailbox(&mut source, &mut dest, &spec, DEST_ID);
-    println!("move: {:.1} s", start.elapsed().as_secs_f64());
-    let mut moved = Moved { source, dest, before };
-    println!("{}", moved.check());
 }

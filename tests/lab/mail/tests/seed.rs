@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::time::Instant;
-
 use common::{ACCOUNT, TestStore};
 use lab_mail::seed::{Spec, neighbours, seed};
 use mysql::prelude::Queryable;
@@ -157,18 +155,4 @@ fn the_same_seed_makes_the_same_mailbox() {
         sums
     };
     assert_eq!(sums("store1.lab.test"), sums("store1.lab.test"));
-}
-
-/// Prints how long it takes; run with `--ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn how_fast() {
-    for items in [1000, 20_000, 200_000] {
-        let mut store = TestStore::start("store1.lab.test");
-        let mut spec = Spec::new(7, ACCOUNT, "user@lab.test");
-        spec.items = items;
-        let start = Instant::now();
-        let seeded = seed(&mut store.conn, &store.home, &spec).unwrap();
-        println!("{items}: {:.2} s, {seeded:?}", start.elapsed().as_secs_f64());
-    }
 }
