@@ -1,13 +1,12 @@
 //! Where log lines go: to stderr when asked for, and to a file.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
 
 use env_logger::{Builder, Logger, Target};
 use log::{LevelFilter, Log, Metadata, Record};
 
-use crate::config::Config;
+use crate::config::{Config, guard};
 use crate::error::{Context, Error, Kind, Result};
 
 /// Sends what is logged to stderr, as `-v` asks, and to the configured file. A dry run writes no file: it
@@ -36,37 +35,33 @@ pub(super) fn start(config: &Config, verbose: u8, dry_run: bool) -> Result<()> {
 }
 
 fn file_logger(config: &Config) -> Result<Logger> {
-    let path = config.file.log.file.clone().unwrap_or_else(default_path);
+    let path = config.log_file();
     // Zimbra's cron deletes what lies there after eight days.
     if path.starts_with("/opt/zimbra/log") {
         return Err(Error::new(Kind::Config, format!("{}: log file", path.display()))
             .hint("Zimbra deletes files under /opt/zimbra/log after eight days; choose another directory"));
     }
-    if let Some(folder) = path.parent() {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(folder)
-            .context(Kind::Io, || format!("{}: making the log's directory", folder.display()))?;
+    let elsewhere = "`file` of [log] in zlm.toml names another";
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match (folder, &config.file.log.file) {
+        (Some(folder), None) => guard::make_dir(folder).map_err(|error| error.hint(elsewhere))?,
+        // One that somebody chose may be shared.
+        (Some(folder), Some(_)) => {
+            let made = DirBuilder::new().recursive(true).mode(0o750).create(folder);
+            made.context(Kind::Config, || format!("{}: making the log's directory", folder.display()))?;
+        }
+        (None, _) => {}
     }
     let file = OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o640)
         .open(&path)
-        .context(Kind::Io, || format!("{}: opening the log", path.display()))?;
+        .context(Kind::Config, || format!("{}: opening the log", path.display()))
+        .map_err(|error| error.hint(elsewhere))?;
     let level = config.file.log.level.map_or(LevelFilter::Info, LevelFilter::from);
     let target = Target::Pipe(Box::new(file));
     Ok(Builder::new().filter_module("zlm", level).format_timestamp_millis().target(target).build())
-}
-
-/// `/var/log/zlm/zlm.log` for root, the state directory of anybody else.
-fn default_path() -> PathBuf {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    match home {
-        Some(home) if home != Path::new("/root") => home.join(".local/state/zlm/zlm.log"),
-        _ => PathBuf::from("/var/log/zlm/zlm.log"),
-    }
 }
 
 struct Both {

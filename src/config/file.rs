@@ -54,7 +54,7 @@ pub struct Log {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournalFile {
-    /// The directory, on a local disk and nobody else's; `/var/lib/zlm` for root unless set.
+    /// The directory, on a local disk and nobody else's; by the user unless set.
     pub dir: Option<PathBuf>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -105,13 +105,33 @@ pub(super) fn one_line(text: &str) -> Option<Secret> {
     (!line.is_empty() && !line.contains(['\n', '\0'])).then(|| Secret::new(line))
 }
 
-fn trusted_owner(uid: u32) -> bool {
-    uid == 0 || uid == rustix::process::geteuid().as_raw() || Some(uid) == zimbra_uid()
+/// Makes a directory that only its owner can enter, with those above it, where it is not there; fails with
+/// [`Kind::Config`] for one in which others can write.
+pub fn make_dir(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let making = || format!("{shown}: making the directory");
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).context(Kind::Config, making)?;
+    let metadata = fs::metadata(path).context(Kind::Config, making)?;
+    if !trusted_owner(metadata.uid()) {
+        let message = format!("{shown}: belongs to user {}, not to root, zimbra or you", metadata.uid());
+        return Err(Error::new(Kind::Config, message));
+    }
+    if metadata.mode() & 0o022 != 0 {
+        return Err(
+            Error::new(Kind::Config, format!("{shown}: others can write in it")).hint(format!("chmod 700 {shown}"))
+        );
+    }
+    Ok(())
 }
 
-fn zimbra_uid() -> Option<u32> {
+fn trusted_owner(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw() || Some(uid) == uid_of("zimbra")
+}
+
+/// The number of a user of this host.
+pub(super) fn uid_of(name: &str) -> Option<u32> {
     let users = fs::read_to_string("/etc/passwd").ok()?;
-    users.lines().find_map(|line| line.strip_prefix("zimbra:")?.split(':').nth(1)?.parse().ok())
+    users.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.split(':').nth(1)?.parse().ok())
 }
 
 #[cfg(test)]
@@ -148,6 +168,22 @@ mod tests {
         assert!(check_key(&path).unwrap_err().advice().unwrap().starts_with("chmod o-w "));
         mode(dir.path(), 0o1777);
         assert!(check_key(&path).is_ok());
+    }
+
+    #[test]
+    fn directories_are_made_private_and_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state/zlm");
+        make_dir(&path).unwrap();
+        for made in [&path, &dir.path().join("state")] {
+            assert_eq!(fs::metadata(made).unwrap().mode() & 0o777, 0o700, "{}", made.display());
+        }
+        for (bits, fine) in [(0o750, true), (0o770, false), (0o707, false)] {
+            mode(&path, bits);
+            assert_eq!(make_dir(&path).is_ok(), fine, "{bits:o}");
+        }
+        let error = make_dir(&path).unwrap_err();
+        assert_eq!(error.advice().unwrap(), format!("chmod 700 {}", path.display()));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod guard;
 pub mod local;
 mod secrets;
 pub mod settings;
+mod state;
 
 use std::env;
 use std::io::Read;

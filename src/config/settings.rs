@@ -169,13 +169,6 @@ impl Config {
         Duration::from_secs(self.file.retry.patience.unwrap_or(600).into())
     }
 
-    /// The directory of the journal: for root `/var/lib/zlm`, for anybody else in their home.
-    pub fn journal_dir(&self) -> PathBuf {
-        let home = std::env::var_os("HOME").map(PathBuf::from).filter(|_| !rustix::process::geteuid().is_root());
-        let usual = || home.map_or_else(|| PathBuf::from("/var/lib/zlm"), |home| home.join(".local/state/zlm/journal"));
-        self.file.journal.dir.clone().unwrap_or_else(usual)
-    }
-
     /// The rsync program on the stores.
     pub fn rsync_path(&self) -> String {
         self.file.rsync.path.as_ref().map_or_else(|| "rsync".to_owned(), |path| path.display().to_string())

@@ -30,6 +30,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
 
+/// What to do where a journal cannot be kept in its directory.
+const ELSEWHERE: &str = "`dir` of [journal] in zlm.toml names another, on a local disk and nobody else's";
+
 /// How a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -179,16 +182,18 @@ impl Journal {
             .recursive(true)
             .mode(0o700)
             .create(dir)
-            .context(Kind::Io, || format!("journal {name}: making the directory"))?;
+            .context(Kind::Config, || format!("journal {name}: making the directory"))
+            .map_err(|error| error.hint(ELSEWHERE))?;
         let mode = std::fs::metadata(dir).context(Kind::Io, || format!("journal {name}"))?.permissions().mode();
         if mode & 0o077 != 0 {
             return Err(Error::new(Kind::Config, format!("journal {name}: others can enter the directory"))
-                .hint(format!("chmod 700 {name}")));
+                .hint(format!("chmod 700 {name}; {ELSEWHERE}")));
         }
         let path = dir.join("journal.db");
         // SQLite gives its other files the mode of this one.
         let opening = || format!("journal {name}: opening");
-        File::options().create(true).append(true).mode(0o600).open(&path).context(Kind::Io, opening)?;
+        let file = File::options().create(true).append(true).mode(0o600).open(&path);
+        file.context(Kind::Io, opening).map_err(|error| error.hint(ELSEWHERE))?;
         let db = Connection::open(path).context(Kind::Io, opening)?;
         schema::prepare(&db, &name.to_string())?;
         Ok(Self(Arc::new(Inner { dir: dir.to_owned(), db: Mutex::new(db) })))

@@ -20,6 +20,7 @@ mod site;
 mod snapshot;
 mod soap;
 mod ssh;
+mod state;
 mod switched;
 #[cfg(feature = "failpoints")]
 mod taken_over;

@@ -74,10 +74,10 @@ fn claims_that_somebody_removed_end_nothing() {
 #[test]
 fn ended_without_room_to_say_so() {
     let site = site();
-    let journal = "/opt/zimbra/.local/state/zlm";
+    let journal = "/opt/zimbra/data/zlm";
     site.shell(
         "store1",
-        &format!("mkdir -p {journal}; chown -R zimbra: /opt/zimbra/.local; mount -t tmpfs -o size=1m,mode=700,uid=7900,gid=7900 tmpfs {journal}"),
+        &format!("mkdir -p {journal}; chown zimbra: {journal}; mount -t tmpfs -o size=1m,mode=700,uid=7900,gid=7900 tmpfs {journal}"),
     );
     let mailbox = site.mailbox();
     let mut zlm = site.start_paused_move(&mailbox, "step(\"freeze\"");
