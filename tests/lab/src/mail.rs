@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use lab_mail::golden::{Archive, Golden, Loaded, Picture};
 use lab_mail::journal::Journal;
 use lab_mail::oracle::{self, After, Before, Ldap, Report, Store};
 use lab_mail::seed::{self, Seeded, Spec};
@@ -43,6 +44,34 @@ impl Lab {
         let host = self.host(store)?;
         let made = seed::neighbours(&mut host.mysql()?, &host.zimbra_path(""), spec, count);
         made.with_context(|| format!("{store}: neighbours of {}", spec.email))
+    }
+
+    /// Adds `LOCAL@lab.test` with a golden mailbox, which Zimbra's own classes wrote, under its own number or another; gives
+    /// what was unpacked as well, for comparison. One of each can be in a lab: the account's id is part of it.
+    pub fn seed_golden(
+        &self,
+        archive: Archive,
+        local: &str,
+        store: &str,
+        mailbox: Option<u32>,
+    ) -> Result<(Golden, Loaded)> {
+        let host = self.host(store)?;
+        let told = || format!("{store}: {archive} as {local}@lab.test");
+        let golden = Golden::unpack(archive, &self.dir().join("golden")).with_context(told)?;
+        let attributes = golden.account(local, &host.fqdn).with_context(told)?;
+        let mailbox = mailbox.unwrap_or(golden.manifest.mailbox);
+        let home = host.zimbra_path("");
+        let loaded = golden.load(&mut host.mysql()?, &home, mailbox, seed::group_of(mailbox)).with_context(told)?;
+        let pairs: Vec<(&str, &str)> = attributes.iter().map(|(name, value)| (&**name, &**value)).collect();
+        self.add_account(local, store, &pairs)?;
+        Ok((golden, loaded))
+    }
+
+    /// What a store has of an account's mailbox, to be held against a golden one.
+    pub fn picture(&self, store: &str, account_id: &str) -> Result<Picture> {
+        let host = self.host(store)?;
+        Picture::of_store(&mut host.mysql()?, &host.zimbra_path(""), account_id)
+            .with_context(|| format!("{store}: mailbox of {account_id}"))
     }
 
     /// Starts a mail writer in proxy1's network. Before each attempt it asks the directory for the store, as postfix does.

@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod error;
+pub mod golden;
 pub mod journal;
 mod lmtp;
 pub mod oracle;

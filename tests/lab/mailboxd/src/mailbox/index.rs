@@ -1,8 +1,8 @@
 //! The search index: items are indexed some time after they came, which sets `index_id` without a new
 //! change id and writes to the index directory.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::sync::Arc;
@@ -34,6 +34,9 @@ pub fn run(store: &Arc<Store>) {
 }
 
 fn index(store: &Store, mailbox: &Mailbox) -> Outcome<()> {
+    if is_foreign(store, mailbox)? {
+        return Ok(());
+    }
     let items = table(mailbox.group, "mail_item");
     let query = format!("SELECT id FROM {items} WHERE mailbox_id = ? AND index_id IN (0, 1) ORDER BY id LIMIT {BATCH}");
     let waiting: Vec<u32> = store.pool.get_conn()?.exec(query, (mailbox.id,))?;
@@ -62,7 +65,8 @@ fn flush(store: &Store, mailbox: &Mailbox) -> Outcome<()> {
     let Some(row) = state::read_row(&mut store.pool.get_conn()?, mailbox.id)? else { return Ok(()) };
     let volumes = store.volumes();
     let volume = volumes.get(row.state.index_volume).ok_or_else(|| Fault::failure("no such index volume"))?;
-    if !volume.index_dir(mailbox.id).is_dir() {
+    let dir = volume.index_dir(mailbox.id);
+    if !dir.is_dir() || is_lucene(&dir) {
         return Ok(());
     }
     write_segment(store, mailbox, volume.id, "segments.gen", "flushed\n")
@@ -82,11 +86,34 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     chown(path, Some(OWNER), Some(OWNER))
 }
 
+/// Whether the index of a mailbox is one that only Lucene can write to: what waits for it waits for ever here, since no
+/// item may be said to be in an index that does not hold it.
+fn is_foreign(store: &Store, mailbox: &Mailbox) -> Outcome<bool> {
+    let Some(row) = state::read_row(&mut store.pool.get_conn()?, mailbox.id)? else { return Ok(false) };
+    let volumes = store.volumes();
+    Ok(volumes.get(row.state.index_volume).is_some_and(|volume| is_lucene(&volume.index_dir(mailbox.id))))
+}
+
+/// Whether Lucene wrote this directory. Its list of segments starts with a format: a small negative number up to 3.6, later
+/// a mark.
+fn is_lucene(dir: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(dir) else { return false };
+    let lists = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("segments_"));
+    lists.map(|entry| entry.path()).any(|list| {
+        let mut start = [0; 4];
+        let read = File::open(list).and_then(|mut file| file.read_exact(&mut start));
+        read.is_ok() && (start == [0x3f, 0xd7, 0x6c, 0x17] || start.starts_with(&[0xff, 0xff, 0xff]))
+    })
+}
+
 /// Has a whole mailbox indexed again.
 ///
 /// # Errors
-/// `mail.MAINTENANCE` or `service.FAILURE`.
+/// `mail.MAINTENANCE` or `service.FAILURE`: also for an index that only Lucene can write to.
 pub fn restart(store: &Store, mailbox: &Mailbox) -> Outcome<()> {
+    if is_foreign(store, mailbox)? {
+        return Err(Fault::failure(format!("mailbox {}: its index is Lucene's", mailbox.id)));
+    }
     mailbox.write(store, |tx| {
         let statement =
             format!("UPDATE {} SET index_id = 0 WHERE mailbox_id = ? AND index_id > 0", tx.table("mail_item"));
@@ -94,14 +121,35 @@ pub fn restart(store: &Store, mailbox: &Mailbox) -> Outcome<()> {
     })
 }
 
-/// How many items wait for the index.
+/// How many items wait for the index; none where it is left alone, since nothing is at work on it.
 ///
 /// # Errors
 /// `service.FAILURE`.
 pub fn waiting(store: &Store, mailbox: &Mailbox) -> Outcome<u64> {
+    if is_foreign(store, mailbox)? {
+        return Ok(0);
+    }
     let query = format!(
         "SELECT COUNT(*) FROM {} WHERE mailbox_id = ? AND index_id IN (0, 1)",
         table(mailbox.group, "mail_item")
     );
     Ok(store.pool.get_conn()?.exec_first(query, (mailbox.id,))?.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_of_lucene_is_known_by_its_list_of_segments() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_lucene(&dir.path().join("absent")));
+        let golden = lab_mail::golden::Golden::unpack(lab_mail::golden::Archive::Small, dir.path()).unwrap();
+        assert!(is_lucene(&dir.path().join(&golden.manifest.name).join("index/0")));
+        fs::write(dir.path().join("segments_2"), [7, 14, 21, 28]).unwrap();
+        fs::write(dir.path().join("segments.gen"), [0xff; 20]).unwrap();
+        assert!(!is_lucene(dir.path()));
+        fs::write(dir.path().join("segments_3"), [0x3f, 0xd7, 0x6c, 0x17, 0]).unwrap();
+        assert!(is_lucene(dir.path()));
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use zlm_lab::lab_mail::golden::Archive;
 use zlm_lab::lab_mail::journal::Journal;
 use zlm_lab::lab_mail::oracle::{Before, Report};
 use zlm_lab::lab_mail::seed::Spec;
@@ -20,9 +21,12 @@ pub struct Seed {
     local: String,
     /// store1 or store2.
     store: String,
-    /// The mailbox id, which says its group too.
-    #[arg(long)]
-    mailbox: u32,
+    /// The mailbox id, which says its group too. A golden mailbox has one of its own.
+    #[arg(long, required_unless_present = "golden")]
+    mailbox: Option<u32>,
+    /// Load a mailbox that Zimbra's own classes wrote, small or large, instead of making one.
+    #[arg(long, conflicts_with_all = ["items", "seed", "hurts", "neighbours"])]
+    golden: Option<Archive>,
     /// How many items.
     #[arg(long, default_value_t = 1000)]
     items: u32,
@@ -39,8 +43,12 @@ pub struct Seed {
 
 impl Seed {
     pub fn act(&self, lab: &Lab) -> Result<()> {
+        if let Some(archive) = self.golden {
+            return print(&lab.seed_golden(archive, &self.local, &self.store, self.mailbox)?.1);
+        }
+        let mailbox = self.mailbox.context("--mailbox: which one")?;
         let id = lab.add_account(&self.local, &self.store, &[])?;
-        let mut spec = Spec::new(self.mailbox, &id, &format!("{}@lab.test", self.local));
+        let mut spec = Spec::new(mailbox, &id, &format!("{}@lab.test", self.local));
         spec.items = self.items;
         spec.seed = self.seed.unwrap_or(spec.seed);
         if self.hurts {
