@@ -14,7 +14,8 @@ pub mod files {
     /// Owners become zimbra; links and devices are not followed and not copied.
     ///
     /// Arguments: the place it comes from; the place it goes to. Returns a map of `files`, `bytes`, `seconds`.
-    /// Fails with `io` and rsync's exit status as `code` (23 some files could not be read, 11 disk full),
+    /// A directory of a mailbox that is not there is empty: Zimbra makes it with the first file in it. Any other must be there.
+    /// Fails with `not_found` where it is not, `io` and rsync's exit status as `code` (23 some files could not be read, 11 disk full),
     /// `unreachable` for a broken connection, `denied` for a host key. What a failed run copied for a
     /// mailbox is deleted with the mailbox's row. While the user works it is tried again before it fails where a connection
     /// broke, for as long as `[retry]` of zlm.toml says.

@@ -61,6 +61,14 @@ fn checksums(tree: &Tree, files: &[FileName], cancel: &Cancel) -> Result<Vec<Opt
     }
 }
 
+/// The same of a source whose directory may have gone with its files.
+fn checksums_or_none(tree: &Tree, files: &[FileName], cancel: &Cancel) -> Result<Vec<Option<Digest>>> {
+    match checksums(tree, files, cancel) {
+        Err(error) if error.kind() == Kind::NotFound => Ok(vec![None; files.len()]),
+        sums => sums,
+    }
+}
+
 /// The file of a line as sha256sum and openssl print it.
 fn name_of(line: &str) -> Option<&str> {
     let (_, name) = line.split_once(' ')?;
@@ -95,7 +103,7 @@ pub struct Compared {
 pub fn compare(source: &Tree, dest: &Tree, files: &[FileName], cancel: &Cancel) -> Result<Compared> {
     let mut compared = Compared::default();
     for batch in files.chunks(BATCH) {
-        let (here, there) = both(|| checksums(source, batch, cancel), || checksums(dest, batch, cancel))?;
+        let (here, there) = both(|| checksums_or_none(source, batch, cancel), || checksums(dest, batch, cancel))?;
         for (&file, sums) in batch.iter().zip(here.iter().zip(&there)) {
             match sums {
                 (None, _) => compared.gone.push(file),

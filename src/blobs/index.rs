@@ -31,6 +31,11 @@ impl IndexList {
         self.0.contains_key(path)
     }
 
+    /// Whether there is more than the list of segments and the lock, which are all that an index of no item has.
+    pub fn holds_items(&self) -> bool {
+        self.0.keys().any(|path| !path.starts_with("segments") && path != "write.lock")
+    }
+
     /// The files that this list has and the other has not or otherwise.
     pub fn beyond(&self, other: &Self) -> Vec<String> {
         self.0.iter().filter(|(path, entry)| other.0.get(*path) != Some(entry)).map(|(path, _)| path.clone()).collect()

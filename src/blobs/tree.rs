@@ -31,7 +31,7 @@ pub struct Space {
 }
 
 /// Removes files of a directory by their names; the script is fixed, the names are its input.
-const REMOVE: &str = "cd -- \"$1\" && exec xargs -0 -r rm -f --";
+const REMOVE: &str = "cd -- \"$dir\" && exec xargs -0 -r rm -f --";
 
 /// Syncs files of a directory by their names; the script is fixed, the names are its input.
 const SYNC: &str = "cd -- \"$1\" && exec xargs -0 -r sync --";
@@ -177,17 +177,25 @@ impl Tree {
         Ok(true)
     }
 
-    /// Removes some of the mailbox's blobs; one that is not there is no error.
+    /// Removes some of the mailbox's blobs; one that is not there is no error, nor is their directory.
+    ///
+    /// Fails as [`Tree::has`] does, and as the shell does.
     pub fn remove_files(&self, files: &[FileName], cancel: &Cancel) -> Result<()> {
         if files.is_empty() {
             return Ok(());
         }
-        self.check()?;
         let list: Vec<u8> =
             files.iter().flat_map(|file| file.path(&self.volume.bits).into_bytes().into_iter().chain([0])).collect();
-        let argv = ["sh", "-c", REMOVE, "sh", &self.volume.message_dir(self.mailbox)];
+        let dir = self.volume.message_dir(self.mailbox);
+        let argv = self.inside(&dir, REMOVE, &[])?;
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let long = Limit { total: None, ..Limit::default() };
-        self.shell.expect(&argv, Input::Bytes(list), long, cancel).map(drop)
+        let output = self.shell.run(&argv, Input::Bytes(list), long, cancel)?;
+        match output.status {
+            0 => Ok(()),
+            _ if !self.was_there(&dir, &output, cancel)? => Ok(()),
+            _ => Err(self.shell.failure(&["rm"], &output)),
+        }
     }
 
     /// What is free on the volume's file system for the user of the store.

@@ -229,7 +229,8 @@ impl Check {
     /// Compares the files of a volume that are on both sides; those with other bytes are copied again once.
     fn equal(&self, pair: &Pair, pending: &[FileName], lists: &Lists, watch: &Watch<'_>) -> Result<Compared> {
         let cancel = watch.cancel();
-        let (here, there) = (&lists.source[&pair.source.volume.id], &lists.dest[&pair.dest.volume.id]);
+        let (from, to) = (pair.source.volume.id, pair.dest.volume.id);
+        let (here, there) = (&lists.source[&from], &lists.dest[&to]);
         let (both, gone): (Vec<FileName>, Vec<FileName>) = there
             .files()
             .iter()
@@ -238,7 +239,9 @@ impl Check {
             .partition(|name| here.get(*name).is_some());
         let mut compared = blobs::compare(&pair.source, &pair.dest, &both, cancel)?;
         // The source has not, or not any more, what lies here: it is to be swept.
-        compared.gone.extend(gone);
+        let others = self.mv.survey.mapping.pairs().filter(|(other, dest)| *dest == to && *other != from);
+        let others: Vec<&Listing> = others.filter_map(|(other, _)| lists.source.get(&other)).collect();
+        compared.gone.extend(gone.into_iter().filter(|name| others.iter().all(|list| list.get(*name).is_none())));
         let wrong = std::mem::take(&mut compared.unequal);
         if !wrong.is_empty() {
             watch.warn(format!("{} blobs had other bytes than at the source; they are copied again", wrong.len()));

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::freeze::Freeze;
-use super::rsync::transfer_into_copy;
-use super::stage::Pair;
+use super::rsync::{Place, copy_tree};
+use super::stage::Move;
 use crate::blobs::{IndexList, index_lists};
 use crate::cancel::Cancel;
-use crate::clients::rsync::{Transfer, Transferred, What};
+use crate::clients::rsync::{Progress, Transfer, Transferred, What};
 use crate::clients::ssh::Input;
 use crate::error::{Error, Kind, Result};
 use crate::gate::{Operation, Watch};
@@ -37,10 +37,10 @@ pub(super) fn settle(site: &Site, freeze: &Freeze, cancel: &Cancel) -> Result<()
             };
         }
         mv.dest.note_files(&dir);
-        let mut transfer = transfer(site, &pair)?;
+        let (mut transfer, from, to) = transfer(site, mv)?;
         if copied == 0 || !there.beyond(&here).iter().all(|path| here.has(path)) {
             transfer.delete = true;
-            transfer.run(What::Tree, cancel, &mut |_| {})?;
+            copy_tree(&transfer, &from, &to, cancel, &mut |_| {})?;
         } else {
             // rsync takes files of one size and one second for equal.
             transfer.checksum = true;
@@ -60,9 +60,10 @@ pub(super) fn settle(site: &Site, freeze: &Freeze, cancel: &Cancel) -> Result<()
 }
 
 /// Sends only what changed in large files. The index knows no mailbox id, so it is copied as it is.
-fn transfer(site: &Site, pair: &Pair) -> Result<Transfer> {
-    let transfer = transfer_into_copy(site, pair.source.index(), pair.dest.index())?;
-    Ok(Transfer { whole: false, ..transfer })
+fn transfer(site: &Site, mv: &Move) -> Result<(Transfer, Place, Place)> {
+    let (_, from, to) = mv.index()?;
+    let transfer = Transfer { make: false, whole: false, ..super::rsync::transfer(site, &from, &to)? };
+    Ok((transfer, from, to))
 }
 
 /// Makes the destination's index equal to what the source's is now.
@@ -103,9 +104,10 @@ impl Operation for CopyIndex {
             return Ok(Transferred::default());
         }
         mv.dest.note_files(&pair.dest.volume.index_dir(pair.dest.mailbox));
-        let mut transfer = transfer(&self.site, &pair)?;
+        let (mut transfer, from, to) = transfer(&self.site, mv)?;
         transfer.delete = true;
-        transfer.run(What::Tree, watch.cancel(), &mut |p| watch.progress("bytes", p.bytes, None))
+        let told = &mut |p: Progress| watch.progress("bytes", p.bytes, None);
+        copy_tree(&transfer, &from, &to, watch.cancel(), told)
     }
 }
 

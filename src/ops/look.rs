@@ -69,6 +69,9 @@ pub struct Survey {
     pub current: Option<Current>,
     /// The source's volume that new blobs go to.
     pub receiving: Option<u8>,
+    /// The source's volume that old blobs go to.
+    #[serde(default)]
+    pub ageing: Option<u8>,
     /// Which volume becomes which.
     pub mapping: Mapping,
     /// Blobs that rows name.
@@ -100,6 +103,7 @@ impl Survey {
             dest_volumes: Vec::new(),
             current: None,
             receiving: None,
+            ageing: None,
             mapping: Mapping::default(),
             blobs: 0,
             bytes: 0,
@@ -334,6 +338,7 @@ impl Look {
         survey.dest_volumes.clone_from(&there.volumes);
         survey.current = Some(there.current);
         survey.receiving = Some(here.current.message);
+        survey.ageing = here.current.secondary;
         let database = row.group();
         for table in rows::mailbox_tables(&mut from, &database)? {
             let count = rows::count_rows(&mut from, &table, row.id)?;
@@ -379,8 +384,16 @@ impl Look {
         survey.blobs = expected.len() as u64;
         // New mail goes to the source's current volume until the freeze.
         used.extend(survey.receiving);
-        match map_volumes(&survey.source_volumes, &used, &survey.dest_volumes, &current, &BTreeMap::new()) {
-            Ok(mapping) => survey.mapping = mapping,
+        let map = |used: &BTreeSet<u8>| {
+            map_volumes(&survey.source_volumes, used, &survey.dest_volumes, &current, &BTreeMap::new())
+        };
+        // Old mail may go to the secondary one at any time. That it cannot be moved matters once something is there.
+        let with_ageing = used.iter().copied().chain(survey.ageing).collect();
+        match map(&with_ageing)
+            .map(|mapping| (mapping, with_ageing))
+            .or_else(|_| map(&used).map(|mapping| (mapping, used)))
+        {
+            Ok(mapped) => (survey.mapping, used) = mapped,
             Err(reasons) => {
                 survey.problems.extend(reasons);
                 return Ok(());

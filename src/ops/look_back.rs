@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::kept::{Kept, Matched, OWN_COLUMNS, instead, some_of, tree};
 use super::look::{Survey, Table, begun, stores, tell};
+use crate::blobs::IndexList;
+use crate::cancel::Cancel;
 use crate::clients::soap::MailboxProbe;
 use crate::error::{Context, Kind, Result};
 use crate::gate::{Effect, Operation, Watch};
@@ -243,11 +245,7 @@ impl LookBack {
         let matched = Matched::read(source, dest, (&survey.source_volumes, &survey.dest_volumes), cancel)?;
         (survey.blobs, survey.bytes) = (matched.count(), matched.bytes);
         let mut lost = matched.lost;
-        let has_index = |(store, row): (&Store, &MailboxRow), volumes: &[Volume]| {
-            let tree = tree(store, volumes, row.index_volume()?, row.id)?;
-            tree.has(&tree.volume.index_dir(row.id), cancel)
-        };
-        if has_index(source, &survey.source_volumes)? && !has_index(dest, &survey.dest_volumes)? {
+        if lost_index(survey, source, dest, cancel)? {
             lost.push("its index is gone".to_owned());
         }
         if !lost.is_empty() {
@@ -255,4 +253,20 @@ impl LookBack {
         }
         Ok(())
     }
+}
+
+/// Whether the kept copy has rows of what was in its index, and no index, while the other one has it. One that was never
+/// indexed has none, and gets one at its new home as soon as it is opened there.
+fn lost_index(
+    survey: &Survey,
+    source: (&Store, &MailboxRow),
+    dest: (&Store, &MailboxRow),
+    cancel: &Cancel,
+) -> Result<bool> {
+    let index = |(store, row): (&Store, &MailboxRow), volumes: &[Volume]| {
+        IndexList::read(&tree(store, volumes, row.index_volume()?, row.id)?, cancel)
+    };
+    Ok(index(source, &survey.source_volumes)?.holds_items()
+        && !index(dest, &survey.dest_volumes)?.holds_items()
+        && store::has_indexed(&mut *dest.0.session()?, dest.1)?)
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::blobs::Tree;
+use crate::cancel::Cancel;
 use crate::clients::rsync::{self, Progress, Transfer, Transferred, What};
 use crate::clients::ssh::{Options, Shell};
 use crate::error::{Error, Kind, Result};
@@ -17,8 +19,10 @@ pub struct Place {
     pub store: Arc<Store>,
     /// The directory, absolute.
     pub path: String,
+    /// The mailbox that it is of. Zimbra makes such a directory with the first file in it: until then it is empty.
+    tree: Option<Tree>,
     /// Whether it is of a copy, for which `stage` makes the directories.
-    pub is_staged: bool,
+    is_staged: bool,
 }
 
 impl Place {
@@ -27,7 +31,19 @@ impl Place {
         if !path.starts_with('/') || path.split('/').any(|part| part == "..") {
             return Err(Error::new(Kind::Usage, format!("path {path}: must be absolute, without `..`")));
         }
-        Ok(Self { store: store.clone(), path: path.to_owned(), is_staged: false })
+        Ok(Self { store: store.clone(), path: path.to_owned(), tree: None, is_staged: false })
+    }
+
+    /// A directory of a mailbox. Fails as [`Place::new`] does.
+    pub(super) fn of(store: &Arc<Store>, tree: &Tree, path: &str) -> Result<Self> {
+        Ok(Self { tree: Some(tree.clone()), ..Self::new(store, path)? })
+    }
+
+    /// Whether there is something to copy: a directory of a mailbox may be not there, any other must be.
+    ///
+    /// Fails as [`Tree::has`] does.
+    fn is_there(&self, cancel: &Cancel) -> Result<bool> {
+        self.tree.as_ref().map_or(Ok(true), |tree| tree.has(&self.path, cancel))
     }
 
     /// The same directory, as one of a copy.
@@ -101,6 +117,27 @@ impl Rsync {
     }
 }
 
+/// Copies a tree whose source may be not there, also from one moment to the next: then it is empty, and so is a copy that
+/// deletes.
+pub(super) fn copy_tree(
+    transfer: &Transfer,
+    from: &Place,
+    to: &Place,
+    cancel: &Cancel,
+    told: &mut dyn FnMut(Progress),
+) -> Result<Transferred> {
+    if from.is_there(cancel)? {
+        match transfer.run(What::Tree, cancel, told) {
+            Err(error) if error.kind() == Kind::NotFound && !from.is_there(cancel)? => {}
+            done => return done,
+        }
+    }
+    match transfer.delete && to.is_there(cancel)? {
+        true => transfer.clear(cancel),
+        false => Ok(Transferred::default()),
+    }
+}
+
 /// A transfer from one place to another, by the way that the source's host has to the destination's.
 pub(super) fn transfer(site: &Site, from: &Place, to: &Place) -> Result<Transfer> {
     transfer_between(site, from.to_client(), to.to_client())
@@ -142,8 +179,15 @@ impl Operation for Rsync {
     }
 
     fn details(&self) -> Result<Vec<String>> {
-        let transfer = self.transfer()?;
-        let counted = transfer.count(What::Tree, self.site.cancel())?;
+        let (transfer, cancel) = (self.transfer()?, self.site.cancel());
+        let counted = match self.from.is_there(cancel)? {
+            true => transfer.count(What::Tree, cancel),
+            false => Ok(Transferred::default()),
+        };
+        let counted = match counted {
+            Err(error) if error.kind() == Kind::NotFound && !self.from.is_there(cancel)? => Transferred::default(),
+            counted => counted?,
+        };
         Ok(vec![transfer.describe(&What::Tree), format!("{} files, {} bytes", counted.files, counted.bytes)])
     }
 
@@ -164,7 +208,7 @@ impl Operation for Rsync {
         self.to.store.note_files(&self.to.path);
         let told = &mut |progress: Progress| watch.progress("bytes", progress.bytes, None);
         watch.check_guard()?;
-        let done = transfer.run(What::Tree, watch.cancel(), told)?;
+        let done = copy_tree(&transfer, &self.from, &self.to, watch.cancel(), told)?;
         if self.bwlimit.is_none() {
             self.to.store.copying().note(done.files, done.seconds);
         }

@@ -169,7 +169,7 @@ impl Move {
 
     /// Name, source and destination of each volume's blobs.
     pub fn volumes(&self) -> Result<Vec<(String, Place, Place)>> {
-        let place = |store: &Arc<Store>, tree: &Tree| Place::new(store, &tree.volume.message_dir(tree.mailbox));
+        let place = |store: &Arc<Store>, tree: &Tree| Place::of(store, tree, &tree.volume.message_dir(tree.mailbox));
         self.pairs()?
             .iter()
             .map(|pair| {
@@ -182,7 +182,7 @@ impl Move {
     /// Name, source and destination of the index.
     pub fn index(&self) -> Result<(String, Place, Place)> {
         let pair = self.index_pair()?;
-        let place = |store: &Arc<Store>, tree: &Tree| Place::new(store, &tree.volume.index_dir(tree.mailbox));
+        let place = |store: &Arc<Store>, tree: &Tree| Place::of(store, tree, &tree.volume.index_dir(tree.mailbox));
         let to = place(&self.dest, &pair.dest)?.staged();
         Ok((pair.source.volume.name.clone(), place(&self.source, &pair.source)?, to))
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::mailbox::MailboxRow;
 use super::refresh::{Checkpoints, Steps, checkpoints};
 use super::stage::Staged;
-use crate::clients::db::Session;
+use crate::clients::db::{Session, name};
 use crate::error::{Error, Kind, Result};
 
 /// Columns in which both rows may differ though nobody wrote to the mailbox; going back to the older value loses
@@ -45,6 +45,12 @@ pub fn row_differences(kept: &MailboxRow, there: &MailboxRow) -> Vec<String> {
         .filter(|name| !OWN.contains(&name.as_str()) && kept.get(name) != there.get(name))
         .map(|name| format!("zimbra.mailbox: {name} was {} and is {}", shown(kept, name), shown(there, name)))
         .collect()
+}
+
+/// Whether rows of a mailbox say that items are in its index; 0 and 1 are those that wait for it.
+pub fn has_indexed(session: &mut Session, row: &MailboxRow) -> Result<bool> {
+    let sql = format!("SELECT 1 FROM {}.mail_item WHERE mailbox_id = ? AND index_id > 1 LIMIT 1", name(&row.group())?);
+    Ok(session.first::<(u8,)>(&sql, (row.id,))?.is_some())
 }
 
 /// Which numbers were used at the new home, in words. A move leaves both counters at the end of their steps, so the

@@ -22,7 +22,7 @@ pub use claims::Claims;
 pub use facts::{Facts, facts};
 pub use group::{GROUP_PREFIX, await_group, group_id, group_name, groups};
 pub use hold::{Hold, Standing, held_by, hold, standing, take_over};
-pub use kept::{counters, recount, row_differences, used_since};
+pub use kept::{counters, has_indexed, recount, row_differences, used_since};
 pub use mailbox::{MailboxRow, mailbox_by_account, mailbox_by_id, mailboxes, publish, staged_for, unpublish};
 pub use objections::objections;
 pub use refresh::{Checkpoints, Steps, behind, checkpoints, refresh};

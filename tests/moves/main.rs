@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod absent;
 mod accounts;
 mod batch;
 mod bench;

@@ -139,11 +139,31 @@ fn deleting_follows_the_source_when_asked() {
 }
 
 #[test]
-fn an_unreadable_source_is_an_error() {
+fn a_source_that_is_not_there_is_an_error() {
     let sshd = Sshd::start();
     let copy = Transfer::new(here(&sshd.path("nowhere")), here(&sshd.path("b")));
     let error = run(&copy, What::Tree).unwrap_err();
-    assert_eq!((error.kind(), error.peer_code()), (Kind::Peer, Some("23")), "{error}");
+    assert_eq!(error.kind(), Kind::NotFound, "{error}");
+    assert!(error.message().ends_with("/nowhere: is not there"), "{error}");
+    assert_eq!(copy.count(What::Tree, &Cancel::default()).unwrap_err().kind(), Kind::NotFound);
+}
+
+#[test]
+fn a_copy_of_nothing_leaves_nothing_where_it_deletes() {
+    let sshd = Sshd::start();
+    tree(&sshd.path("b"));
+    tree(&sshd.path("outside"));
+    symlink(sshd.path("outside"), sshd.path("b/link")).unwrap();
+    let far = Place::new(sshd.shell(), sshd.path("b").to_str().unwrap());
+    let mut copy = Transfer::new(here(&sshd.path("nowhere")), far);
+    assert_eq!(copy.clear(&Cancel::default()).unwrap().deleted, 0);
+    assert!(sshd.path("b/0/1-1.msg").exists(), "deletes unasked");
+    copy.delete = true;
+    assert_eq!(copy.clear(&Cancel::default()).unwrap().deleted, 6);
+    assert_eq!(fs::read_dir(sshd.path("b")).unwrap().count(), 0);
+    assert!(sshd.path("outside/0/1-1.msg").exists(), "deleted through a link");
+    fs::remove_dir(sshd.path("b")).unwrap();
+    assert_eq!(copy.clear(&Cancel::default()).unwrap().deleted, 0, "and nothing is no error");
 }
 
 #[test]

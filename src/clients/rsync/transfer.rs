@@ -93,6 +93,9 @@ const APART: &str = "--partial-dir=.zlm-partial";
 /// connection left unfinished has not yet its time, so the next run, which finds something there, sends it again.
 const AT_ONCE: &str = "--inplace";
 
+/// rsync's status for files, or a source, that it could not read.
+const UNREAD: i32 = 23;
+
 const GENTLY: &[&str] = &["nice", "-n", "10", "ionice", "-c", "2", "-n", "7"];
 
 impl Transfer {
@@ -133,15 +136,14 @@ impl Transfer {
     pub fn count(&self, what: What, cancel: &Cancel) -> Result<Transferred> {
         self.check(&what)?;
         // Without the directories above it, rsync cannot even look.
-        let there = self.to.shell.run(&["test", "-d", &self.to.path], Input::None, Limit::default(), cancel)?;
-        let to = if there.status == 0 { self.to.path.as_str() } else { "/var/empty/zlm" };
+        let to = if self.is_directory(&self.to, cancel)? { self.to.path.as_str() } else { "/var/empty/zlm" };
         self.drive(what, to, &[APART, "--dry-run"], cancel, &mut |_| {})
     }
 
     /// Copies; tells how far it is.
     ///
-    /// Fails with [`Kind::Unreachable`] (retryable) when a connection breaks, [`Kind::Peer`] when files could
-    /// not be read or written, [`Kind::Io`] on a full disk, [`Kind::Unequal`] when files vanished and that is not
+    /// Fails with [`Kind::Unreachable`] (retryable) when a connection breaks, [`Kind::NotFound`] when the source is not
+    /// there, [`Kind::Peer`] when files could not be read or written, [`Kind::Io`] on a full disk, [`Kind::Unequal`] when files vanished and that is not
     /// normal, [`Kind::Cancelled`] on request, [`Kind::Usage`] on settings that exclude each other. What arrived
     /// stays, and the next run goes on from there.
     pub fn run(&self, what: What, cancel: &Cancel, on_progress: &mut dyn FnMut(Progress)) -> Result<Transferred> {
@@ -151,6 +153,32 @@ impl Transfer {
         }
         let is_first = self.whole && matches!(what, What::Tree) && self.is_nothing_there(cancel)?;
         self.drive(what, &self.to.path, &[if is_first { AT_ONCE } else { APART }], cancel, on_progress)
+    }
+
+    /// What [`Transfer::run`] does with a source that holds nothing: where it deletes, all that is at the destination goes.
+    /// Links in it are removed, not followed; other file systems stay.
+    ///
+    /// Fails as the shell does.
+    pub fn clear(&self, cancel: &Cancel) -> Result<Transferred> {
+        let started = Instant::now();
+        let mut done = Transferred::default();
+        let path = self.to.path.as_str();
+        if self.delete && self.is_directory(&self.to, cancel)? {
+            let argv = ["find", path, "-xdev", "-mindepth", "1", "-printf", ".", "-delete"];
+            let limit = Limit::idle(self.timeout);
+            let output = self.to.shell.stream(&argv, Input::None, limit, cancel, &mut |dots| {
+                done.deleted += dots.len() as u64;
+                Ok(())
+            })?;
+            if output.status != 0 {
+                return Err(self.to.shell.failure(&argv, &output));
+            }
+        }
+        Ok(Transferred { seconds: started.elapsed().as_secs_f64(), ..done })
+    }
+
+    fn is_directory(&self, place: &Place, cancel: &Cancel) -> Result<bool> {
+        Ok(place.shell.run(&["test", "-d", &place.path], Input::None, Limit::default(), cancel)?.status == 0)
     }
 
     /// Whether the destination is a directory without anything in it.
@@ -225,6 +253,10 @@ impl Transfer {
         })?;
         let name = format!("{}:{} to {}:{}", self.from.shell, self.from.path, self.to.shell, self.to.path);
         match ending(&name, output.status, &output.stderr, self.vanished_is_normal) {
+            // rsync has one status for whatever cannot be read, and says the rest in the language of its host.
+            Some(_) if output.status == UNREAD && !named && !self.is_directory(&self.from, cancel)? => {
+                Err(Error::new(Kind::NotFound, format!("{}:{}: is not there", self.from.shell, self.from.path)))
+            }
             Some(error) => Err(error),
             None => Ok(Transferred { seconds: started.elapsed().as_secs_f64(), ..reader.done }),
         }
