@@ -63,13 +63,18 @@ impl Fault {
             line,
             column: position.position().unwrap_or(1),
         });
-        let is_final = error.kind() == Kind::Cancelled || error.is_lost();
+        let is_final = is_final(&error);
         let value = Dynamic::from(Self { error: Arc::new(error), at });
         Box::new(match is_final {
             true => EvalAltResult::ErrorTerminated(value, position),
             false => EvalAltResult::ErrorRuntime(value, position),
         })
     }
+}
+
+/// Whether no script may go on after it.
+pub(super) fn is_final(error: &Error) -> bool {
+    error.kind() == Kind::Cancelled || error.is_lost()
 }
 
 /// Makes faults readable for scripts.

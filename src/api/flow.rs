@@ -3,6 +3,7 @@
 use rhai::plugin::*;
 use rhai::{Array, FnPtr, Map};
 
+use super::fault::is_final;
 use super::options::{self, Notify, Parallel, Retry, decode};
 use super::{Fault, Scripted, attempt, run};
 use crate::api::handles::Account;
@@ -46,7 +47,8 @@ pub mod flow {
         in_parallel(&ctx, bodies, options)
     }
 
-    /// Runs `body` again when it fails with an error that may pass (`unreachable`, a Receiver fault).
+    /// Runs `body` again when it fails with an error that may pass (`unreachable`, a Receiver fault). Behind `switch_to` that
+    /// is not needed: there every operation is tried again by itself, as long as `[retry]` of `zlm.toml` says.
     ///
     /// Options: `times` (3) tries at most, `wait` (1.0) seconds before the second, doubled before each next.
     /// Returns what `body` returns. Fails with its last error.
@@ -59,21 +61,23 @@ pub mod flow {
         let options: Retry = decode("retry", &options).map_err(|e| Fault::thrown(&ctx, e))?;
         let mut wait = options.wait;
         for attempt_number in 1.. {
+            let before = run(&ctx)?.gate.carried_out();
             let error = match body.call_within_context::<Dynamic>(&ctx, ()) {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            let passing = match error.unwrap_inner() {
-                EvalAltResult::ErrorRuntime(value, _) => {
-                    value.clone().try_cast::<Fault>().is_some_and(|f| f.error().is_retryable())
-                }
-                _ => false,
+            let Some(passing) = Fault::of(&error).filter(|error| !is_final(error) && error.is_retryable()) else {
+                return Err(error);
             };
-            if !passing || attempt_number >= options.times {
+            if attempt_number >= options.times {
                 return Err(error);
             }
             attempt(&ctx, |run| {
-                run.gate.emit(&Event::Warned { text: format!("{error}; trying again in {wait} s") });
+                // A failure that the journal told has been waited for when it happened.
+                if run.gate.carried_out() == before {
+                    return Ok(());
+                }
+                run.gate.emit(&Event::Warned { text: format!("{passing}; trying again in {wait} s") });
                 ops::flow::wait(run.gate.cancel(), wait)
             })?;
             wait *= 2.0;

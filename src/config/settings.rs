@@ -164,7 +164,7 @@ impl Config {
         }
     }
 
-    /// How long a copy is tried again while users work, when connections break.
+    /// How long a copy is tried again while users work when connections break, and everything behind a switch.
     pub fn patience(&self) -> Duration {
         Duration::from_secs(self.file.retry.patience.unwrap_or(600).into())
     }

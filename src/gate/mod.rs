@@ -52,13 +52,13 @@ pub struct Gate {
     switched: AtomicBool,
     /// The parts of the run that can be undone by themselves.
     parts: Mutex<Vec<part::Open>>,
-    /// Keeps a request to stop waiting once the run is past its switch.
+    /// Keeps a request to stop waiting once the run is past its switch for certain.
     deferral: Mutex<Option<Deferral>>,
     /// How many sections are under way in which operations come in no order.
     unordered: AtomicU64,
     journal: Option<RunJournal>,
     guard: Option<Box<Guard>>,
-    /// How long copies are done again whose connections broke.
+    /// How long what fails because a peer is away is done again.
     patience: Duration,
     /// Whether the user waits.
     hurried: AtomicBool,
@@ -105,14 +105,23 @@ impl Gate {
     pub fn with_journal(mut self, journal: RunJournal) -> Result<Self> {
         self.undo = Mutex::new(journal.undo_stack()?);
         // Whatever fails before the switch comes by again: a run that may have switched undoes nothing.
-        self.switched = AtomicBool::new(journal.switched()? != Switched::No);
+        let switched = journal.switched()?;
+        self.switched = AtomicBool::new(switched != Switched::No);
         self.journal = Some(journal);
+        if switched == Switched::Yes {
+            self.pass_switch();
+        }
         Ok(self)
     }
 
     /// The run's journal, if it has one.
     pub fn journal(&self) -> Option<&RunJournal> {
         self.journal.as_ref()
+    }
+
+    /// How many operations this process has carried out; what the journal gave back is not among them.
+    pub fn carried_out(&self) -> u64 {
+        self.next.load(Ordering::SeqCst)
     }
 
     /// Runs `body`, in which operations may come in any order.
@@ -179,18 +188,14 @@ impl Gate {
                     self.note_pivot(operation, Switched::Yes)?;
                     return self.kept(journal, number, operation, output, true);
                 }
-                if operation.is_pivot() {
-                    journal.note_switched(Switched::Maybe)?;
-                }
+                self.note_pivot(operation, Switched::Maybe)?;
                 (number, true)
             }
             Arrival::New(number) => {
                 let undo = self.keep_undo(operation)?;
                 let durable = undo.is_some() || operation.is_pivot();
                 journal.begun(number, name, &what, undo.as_ref(), durable)?;
-                if operation.is_pivot() {
-                    journal.note_switched(Switched::Maybe)?;
-                }
+                self.note_pivot(operation, Switched::Maybe)?;
                 (number, durable)
             }
         };
@@ -239,15 +244,21 @@ impl Gate {
     /// From the switch on a run only goes forward: what was done is part of the new home. Where nobody knows whether
     /// it happened, nothing is undone before somebody has looked.
     fn note_pivot<O: Operation>(&self, operation: &O, switched: Switched) -> Result<()> {
-        if !operation.is_pivot() {
+        // A second switch that fails takes the first one not back.
+        if !operation.is_pivot() || self.is_past_switch() && switched != Switched::Yes {
             return Ok(());
         }
         self.switched.store(switched != Switched::No, Ordering::SeqCst);
         if switched == Switched::Yes {
-            lock(&self.deferral).get_or_insert_with(|| self.cancel.defer());
+            self.pass_switch();
             lock(&self.undo).clear();
         }
         self.journal.as_ref().map_or(Ok(()), |journal| journal.note_switched(switched))
+    }
+
+    /// From now on a first request to stop waits for the run's end, and the run insists on it.
+    fn pass_switch(&self) {
+        lock(&self.deferral).get_or_insert_with(|| self.cancel.defer());
     }
 
     fn plan<O: Operation>(&self, operation: &O) -> Result<O::Output> {
@@ -286,7 +297,11 @@ impl Gate {
         // As late as can be: a process may have stood still for hours.
         let apply = || allowed().and_then(|()| operation.apply(&Watch::new(self, id)));
         let result = failpoint::reached(Passing::Operation(id, name), false)
-            .and_then(|()| if operation.is_repeatable() { self.again(apply) } else { apply() })
+            .and_then(|()| match (self.is_past_switch(), operation.is_repeatable()) {
+                (false, true) => self.again(apply),
+                (false, false) => apply(),
+                (true, _) => self.insist_on(operation, apply),
+            })
             .map_err(|error| self.explained(error))
             .and_then(|output| failpoint::reached(Passing::Operation(id, name), true).map(|()| output));
         let seconds = started.elapsed().as_secs_f64();

@@ -81,7 +81,8 @@ pub trait Operation: Send + Sync {
     }
 
     /// Whether it is done again while the user works when a connection broke in it: once more must always be right, however
-    /// far it came. What has to be connected for it, it connects anew.
+    /// far it came. What has to be connected for it, it connects anew. Behind the switch that is asked of every operation:
+    /// one that can tell whether it happened does so in `observe`.
     fn is_repeatable(&self) -> bool {
         false
     }

@@ -354,7 +354,7 @@ fn outcome(run: &Run, started: Instant, value: serde_json::Value, failure: Optio
 
 /// Lets go of what a run held that ended well. What is left of that is a failure: it keeps others away.
 fn let_go(run: &Run) -> Option<Failure> {
-    let mut not_undone = run.claims.release();
+    let mut not_undone = run.claims.release(|hold| run.gate.insist(|| hold.release()));
     let state = || run.subject().and_then(|subject| ops::state::look(&run.site, &subject).ok());
     if let Some(at) = not_undone.iter().position(|(_, error)| error.is_lost()) {
         // Whoever took it over has ended it, and nothing that this run held is left.
@@ -430,7 +430,9 @@ fn thrown(value: &Dynamic) -> Error {
     let Some(map) = value.read_lock::<Map>() else {
         return Error::new(Kind::Script, value.to_string());
     };
-    let text = |key: &str| map.get(key).map(ToString::to_string);
+    // A script may put an error that it caught where its text belongs.
+    let fault = |value: &Dynamic| value.clone().try_cast::<Fault>().map(|fault| fault.error().to_string());
+    let text = |key: &str| map.get(key).map(|value| fault(value).unwrap_or_else(|| value.to_string()));
     let kind = text("kind").map_or(Kind::Script, |word| Kind::from_word(&word));
     let error = Error::new(kind, text("message").unwrap_or_else(|| "thrown without a message".to_owned()));
     match text("hint") {

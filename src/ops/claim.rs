@@ -140,10 +140,10 @@ pub fn take_up(run: &Run, had_claimed: bool, is_undone: bool) -> Result<bool> {
     let (host, user) = here();
     let mut unreachable = None;
     for name in [&subject.source, &subject.dest] {
-        let held = run
-            .site
-            .store(name)
-            .and_then(|store| store::take_over(store.db().target(), &subject.account_id, Some(&run.id), &host, &user));
+        let held = run.gate.insist(|| {
+            let store = run.site.store(name)?;
+            store::take_over(store.db().target(), &subject.account_id, Some(&run.id), &host, &user)
+        });
         match held {
             Ok(Some(hold)) => run.claims.add(hold),
             Ok(None) => {}

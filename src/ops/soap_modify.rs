@@ -215,6 +215,7 @@ pub(super) fn set(site: &Site, id: &ZimbraId, attributes: &Attributes, cancel: &
             format!("account {}: the directory does not show what {home} has set", account.address),
         )
         .hint("is the directory's master reachable from that store, and is its ldap_master_url right?")
+        .retryable()
     }))
 }
 

@@ -79,24 +79,28 @@ impl Claims {
         Arc::new(held.holds.iter().filter(|hold| hold.store() == store).map(Hold::fence).collect())
     }
 
-    /// Lets go of everything; gives back what is left, and why.
-    pub fn release(&self) -> Vec<(String, Error)> {
-        self.release_if(|_| true)
+    /// Lets go of everything, each by `how`; gives back what is left, and why.
+    pub fn release(&self, how: impl Fn(&mut Hold) -> Result<()>) -> Vec<(String, Error)> {
+        self.release_if(|_| true, how)
     }
 
     /// The same after `run` failed: what it took over from another one still says how to end that one.
     pub fn release_own(&self, run: &str) -> Vec<(String, Error)> {
-        self.release_if(|claim| claim.by.run == run)
+        self.release_if(|claim| claim.by.run == run, Hold::release)
     }
 
-    fn release_if(&self, is_over: impl Fn(&Claim) -> bool) -> Vec<(String, Error)> {
+    fn release_if(
+        &self,
+        is_over: impl Fn(&Claim) -> bool,
+        how: impl Fn(&mut Hold) -> Result<()>,
+    ) -> Vec<(String, Error)> {
         let mut held = self.held();
         let mut left: Vec<(String, Error)> = std::mem::take(&mut held.unknown);
         for mut hold in std::mem::take(&mut held.holds) {
             if !is_over(hold.claim()) {
                 continue;
             }
-            if let Err(error) = hold.release() {
+            if let Err(error) = how(&mut hold) {
                 left.push((hold.store().to_owned(), error));
             }
         }

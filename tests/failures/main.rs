@@ -10,6 +10,7 @@ mod guards;
 #[cfg(feature = "failpoints")]
 mod killed;
 mod meanwhile;
+mod onward;
 mod preflight;
 mod retried;
 mod room;

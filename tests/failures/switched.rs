@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use zlm_lab::Mail;
 use zlm_lab::lab_mail::journal::Journal;
-use zlm_lab::{Mail, poll};
 
 use crate::site::site;
 use crate::snapshot::assert_text;
@@ -15,7 +15,9 @@ use crate::snapshot::assert_text;
 fn store_that_cannot_be_told() {
     let site = site();
     let mailbox = site.mailbox();
-    let mut zlm = site.start_paused_move(&mailbox, "step(\"open\"");
+    std::fs::write(site.host("store1").unwrap().dir.join("tmp/soon.toml"), "[retry]\npatience = 6\n").unwrap();
+    let more = ["--config", "/var/tmp/soon.toml"];
+    let mut zlm = site.start_paused_move_with(&mailbox, "step(\"open\"", &more);
     zlm.wait_for("paused");
     site.fault("store1", "FlushCacheRequest fail service.FAILURE");
     let journal = site.dir().join("journal");
@@ -45,26 +47,6 @@ fn store_that_cannot_be_told() {
     let journal = Journal::read(&journal).unwrap();
     let report = site.check_moved(&mailbox.before, "store1", "store2", Some(&journal), false).unwrap();
     assert!(report.is_clean(), "{report}");
-    site.assert_let_go(&mailbox);
-}
-
-#[test]
-fn new_home_that_dies() {
-    let site = site();
-    let mailbox = site.mailbox();
-    let mut zlm = site.start_paused_move(&mailbox, "step(\"open\"");
-    zlm.wait_for("paused");
-    site.kill("store2", zlm_lab::Service::Mailboxd).unwrap();
-    site.go_on();
-    let ended = zlm.end();
-    site.mailboxd_again("store2");
-    ended.assert(4, &["store2.lab.test", "next: zlm resume "]);
-    site.run_next(&ended).assert(0, &[]);
-    let open = poll(Duration::from_secs(5), || {
-        Ok((site.attribute(&mailbox.local, "zimbraAccountStatus").as_deref() == Some("active")).then_some(()))
-    });
-    assert!(open.unwrap().is_some());
-    site.assert_moved(&mailbox);
     site.assert_let_go(&mailbox);
 }
 

@@ -195,7 +195,7 @@ fn one_claim_that_is_certain_is_enough_to_undo() {
     pair.source.kill();
     assert!(claims.check().is_err());
     claims.check_for_undo().unwrap();
-    let left = claims.release();
+    let left = claims.release(Hold::release);
     assert_eq!(left.len(), 1, "{left:?}");
     assert_eq!(databases(&pair.destination), 0);
     // The claim outlives the server, and so does that nobody holds it.

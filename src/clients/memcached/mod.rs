@@ -35,7 +35,8 @@ impl Memcached {
     pub fn connect(host: &Host, port: u16, timeout: Duration) -> Result<Self> {
         let name = format!("memcached {host}:{port}");
         let connecting = || format!("{name}: connecting");
-        let addresses = (host.as_str(), port).to_socket_addrs().context(Kind::Unreachable, connecting)?;
+        let unknown = |e| Error::new(Kind::Unreachable, connecting()).because(e).retryable();
+        let addresses = (host.as_str(), port).to_socket_addrs().map_err(unknown)?;
         let mut last = None;
         for address in addresses {
             match TcpStream::connect_timeout(&address, timeout) {
@@ -53,6 +54,13 @@ impl Memcached {
             Some(e) => error.because(e),
             None => error,
         })
+    }
+
+    /// The version it says it is; proves that it answers.
+    pub fn version(&mut self) -> Result<String> {
+        self.send("version\r\n")?;
+        let line = self.line()?;
+        line.strip_prefix("VERSION ").map(str::to_owned).ok_or_else(|| self.odd(&line))
     }
 
     /// Deletes keys; fails with [`Kind::Usage`] before anything is sent when one is no key. Deleting is
@@ -134,7 +142,9 @@ impl Memcached {
 
     fn odd(&self, answer: &str) -> Error {
         let answer: String = answer.chars().take(80).flat_map(char::escape_default).collect();
-        Error::new(Kind::Peer, format!("{}: answered '{answer}'", self.name))
+        let error = Error::new(Kind::Peer, format!("{}: answered '{answer}'", self.name));
+        // Such as too many connections, or no memory at that moment.
+        if answer.starts_with("SERVER_ERROR") { error.retryable() } else { error }
     }
 }
 
@@ -178,6 +188,13 @@ mod tests {
     fn counts_what_was_deleted() {
         let deleted = answering(b"DELETED\r\nNOT_FOUND\r\n").delete(&keys(&["a", "b"])).unwrap();
         assert_eq!(deleted, Deleted { deleted: 1, missing: 1 });
+    }
+
+    #[test]
+    fn says_its_version() {
+        assert_eq!(answering(b"VERSION 1.6.18\r\n").version().unwrap(), "1.6.18");
+        assert!(answering(b"ERROR\r\n").version().is_err());
+        assert!(answering(b"SERVER_ERROR out of memory\r\n").version().unwrap_err().is_retryable());
     }
 
     #[test]

@@ -92,8 +92,8 @@ impl Request {
 pub(super) fn open(what: &str, status: u16, body: &[u8]) -> Result<Element> {
     let unreadable = |why: &str| {
         let e = Error::new(Kind::Peer, format!("{what}: {why} (http status {status})"));
-        // A proxy or a starting server answers with a page of its own.
-        if matches!(status, 502..=504) { e.retryable() } else { e }
+        // A proxy or a starting server answers with a page of its own, one whose services are not up yet with 404 or 500.
+        if matches!(status, 404 | 500 | 502..=504) { e.retryable() } else { e }
     };
     let envelope = match Element::parse(body, MAX_ANSWER) {
         Ok(envelope) => envelope,
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_page_is_no_answer() {
-        for (status, retryable) in [(404, false), (502, true), (200, false)] {
+        for (status, retryable) in [(400, false), (404, true), (502, true), (200, false)] {
             let e = open("x", status, b"<html><p>Bad gateway</html>").unwrap_err();
             assert_eq!((e.kind(), e.is_retryable()), (Kind::Peer, retryable), "{e}");
         }
