@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Zone;
 use crate::clients::db::{Identity, Session};
 use crate::error::{Context, Error, Kind, Result};
 use crate::zimbra::volume::{self, Bits, Current, Volume};
@@ -11,6 +12,8 @@ use crate::zimbra::volume::{self, Bits, Current, Volume};
 pub struct Facts {
     /// The server.
     pub server: Identity,
+    /// What its host's clock shows.
+    pub zone: Zone,
     /// `zimbra.config` `db.version`, which mailboxd insists on.
     pub db_version: u32,
     /// All volumes, by id.
@@ -47,6 +50,7 @@ pub fn facts(session: &mut Session) -> Result<Facts> {
     let (current, next_mailbox_id) = current(session)?;
     Ok(Facts {
         server,
+        zone: Zone::read(session)?,
         db_version,
         volumes: volumes(session)?,
         current,

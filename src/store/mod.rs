@@ -14,6 +14,7 @@ mod objections;
 mod refresh;
 mod stage;
 mod unstage;
+mod zone;
 
 pub use acl::copy_acl_push;
 pub use barrier::barrier;
@@ -28,3 +29,4 @@ pub use objections::objections;
 pub use refresh::{Checkpoints, Steps, behind, checkpoints, refresh};
 pub use stage::{IdFrom, Stage, Staged, placeholder, stage, would_stage};
 pub use unstage::{Unstaged, unstage};
+pub use zone::Zone;

@@ -1,5 +1,7 @@
 //! Why two stores' databases do not fit together for a move.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use super::{Facts, MailboxRow};
 
 /// The version of mailboxes that every release since 8.7 writes; a newer one cannot be opened by these.
@@ -15,10 +17,11 @@ pub fn objections(source: &Facts, dest: &Facts, mailbox: &MailboxRow) -> Vec<Str
         let (here, there) = (source.db_version, dest.db_version);
         reasons.push(format!("the destination has the older schema: db.version {there}, and the source {here}"));
     }
-    // mailboxd writes appointments and tasks in the time zone of its host.
-    if source.server.time_zone != dest.server.time_zone {
-        let (here, there) = (&source.server.time_zone, &dest.server.time_zone);
-        reasons.push(format!("the hosts have different time zones, {here} and {there}: appointments would shift"));
+    if let Some((here, there)) = source.zone.difference(&dest.zone, now()) {
+        let (ours, theirs) = (&source.server.time_zone, &dest.server.time_zone);
+        reasons.push(format!(
+            "the hosts have different time zones ({ours} and {theirs}): when the source's clock shows {here}, the destination's shows {there}: appointments would shift"
+        ));
     }
     if dest.max_allowed_packet < source.max_allowed_packet {
         let (here, there) = (source.max_allowed_packet, dest.max_allowed_packet);
@@ -33,6 +36,11 @@ pub fn objections(source: &Facts, dest: &Facts, mailbox: &MailboxRow) -> Vec<Str
         reasons.push(format!("the mailbox has version {version}, which the destination may not open"));
     }
     reasons
+}
+
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn parse(version: &str) -> Option<(u32, u32)> {

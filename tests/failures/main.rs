@@ -22,6 +22,7 @@ mod snapshot;
 mod soap;
 mod ssh;
 mod state;
+mod stores;
 mod switched;
 #[cfg(feature = "failpoints")]
 mod taken_over;

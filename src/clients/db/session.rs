@@ -27,6 +27,12 @@ const SETTINGS: &str = "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_AUTO_VALUE_ON
      foreign_key_checks=0, tx_isolation='REPEATABLE-READ', innodb_lock_wait_timeout=10, lock_wait_timeout=30, \
      net_write_timeout=600, net_read_timeout=600, wait_timeout=28800, autocommit=1, unique_checks=1";
 
+/// What an administrator may have set for everybody, and what would then change our answers: fewer rows than there are,
+/// statements that end early or are refused, warnings that are not counted.
+const WHOLE_ANSWERS: &str = "SET SESSION sql_select_limit=18446744073709551615, max_statement_time=0, \
+     max_join_size=18446744073709551615, sql_big_selects=1, sql_safe_updates=0, sql_auto_is_null=0, max_error_count=64, \
+     tx_read_only=0";
+
 /// What a statement did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done {
@@ -50,7 +56,7 @@ pub struct Identity {
     /// When it started, in seconds since 1970 by its own clock. A later start means that it may have lost
     /// what it had committed.
     pub started: u64,
-    /// `@@system_time_zone`, in which Zimbra writes its DATETIME columns.
+    /// `@@system_time_zone`: what its host's time zone was called on the day it started.
     pub time_zone: String,
 }
 
@@ -110,6 +116,7 @@ impl Session {
         };
         session.run("SET NAMES binary")?;
         session.run(SETTINGS)?;
+        session.run(WHOLE_ANSWERS)?;
         let (hostname, packet, local, _): (String, u64, u8, Option<u8>) = session
             .one("SELECT @@hostname, @@max_allowed_packet, @@local_infile, GET_LOCK(?, 0)", (&session.mark.clone(),))?;
         if let Some(expected) = &target.hostname

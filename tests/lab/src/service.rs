@@ -157,7 +157,11 @@ pub(crate) fn start(host: &Host, service: Service) -> Result<()> {
     if answers(host, service) {
         return Ok(());
     }
-    let script = format!("echo $$ > /run/{service}.pid; exec \"$@\" >> /opt/lab/log/{service}.log 2>&1");
+    // What a test has a server find in its environment.
+    let environment = format!("/opt/lab/etc/{service}.env");
+    let script = format!(
+        "[ ! -e {environment} ] || . {environment}; echo $$ > /run/{service}.pid; exec \"$@\" >> /opt/lab/log/{service}.log 2>&1"
+    );
     let arguments = service.arguments(host)?;
     let mut words = vec!["setsid", "--fork", "bash", "-c", &script, service.name()];
     words.extend(arguments.iter().map(String::as_str));
