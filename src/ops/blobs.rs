@@ -10,11 +10,13 @@ use super::rsync::transfer_into_copy;
 use super::stage::{Move, Pair, unmapped};
 use crate::blobs::{self, Compared, Difference, Expected, Listing};
 use crate::cancel::Cancel;
+use crate::clients::db::Session;
 use crate::clients::rsync::{Transferred, What};
 use crate::error::{Error, Kind, Result};
 use crate::gate::{Effect, Kept, Operation, Watch};
 use crate::rows;
 use crate::site::Site;
+use crate::store::MailboxRow;
 use crate::zimbra::blob::{BlobName, FileName};
 use crate::zimbra::volume::locator;
 
@@ -101,6 +103,21 @@ pub(super) fn left(freeze: &Freeze, cancel: &Cancel) -> Result<Vec<(Pair, Vec<Fi
     }
     let files = files.into_iter().filter(|(_, files)| !files.is_empty());
     files.map(|(volume, files)| Ok((pair(mv, volume)?, files.into_iter().collect()))).collect()
+}
+
+/// Those of the blobs without a file that rows name still. Rows are read before files are listed, and what the user deletes
+/// meanwhile, or HSM moves, is in neither; its row goes first.
+pub(super) fn still_lost(session: &mut Session, row: &MailboxRow, mut lost: Vec<Expected>) -> Result<Vec<Expected>> {
+    let ids: BTreeSet<u32> = lost.iter().map(|blob| blob.name.id).collect();
+    let ids: Vec<u32> = ids.into_iter().collect();
+    let mut named = BTreeSet::new();
+    rows::named_blobs_of(session, &row.group(), row.id, &ids, &mut |name, place| {
+        // A place that is no volume of files is another matter, and told where all rows are read.
+        named.extend(locator(place).map(|volume| Expected { name, volume }));
+        Ok(())
+    })?;
+    lost.retain(|blob| named.contains(blob));
+    Ok(lost)
 }
 
 /// Those of the files that rows name now: the user may have deleted mail since they were listed.
@@ -222,7 +239,9 @@ impl Check {
                 slot.insert(pair.dest.list(cancel)?);
             }
         }
-        let difference = blobs::difference(named, &lists.source, &lists.dest, &self.mv.survey.mapping)?;
+        let mut difference = blobs::difference(named, &lists.source, &lists.dest, &self.mv.survey.mapping)?;
+        let lost = std::mem::take(&mut difference.lost);
+        difference.lost = still_lost(&mut *self.mv.source.session()?, self.mv.survey.source_row()?, lost)?;
         Ok((difference, lists))
     }
 
@@ -248,7 +267,11 @@ impl Check {
             self.mv.dest.note_files(&pair.dest.messages().path);
             let mut again = transfer_into_copy(&self.site, pair.source.messages(), pair.dest.messages())?;
             again.checksum = true;
-            again.run(What::Named(blobs::names(wrong.clone(), pair.source.volume.bits)), cancel, &mut |_| {})?;
+            match again.run(What::Named(blobs::names(wrong.clone(), pair.source.volume.bits)), cancel, &mut |_| {}) {
+                // The user may have deleted some of them; what was not copied otherwise is seen now.
+                Err(error) if error.kind() == Kind::NotFound || error.peer_code() == Some("23") => {}
+                done => drop(done?),
+            }
             let again = blobs::compare(&pair.source, &pair.dest, &wrong, cancel)?;
             if let Some(still) = again.unequal.first() {
                 return Err(Error::new(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::blobs::still_lost;
 use super::claim;
 use super::kept::Kept;
 use crate::blobs::{Expected, Listing, Tree};
@@ -407,7 +408,7 @@ impl Look {
         let difference =
             crate::blobs::difference(expected.into_iter().map(Ok), &listings, &BTreeMap::new(), &survey.mapping)?;
         survey.bytes = difference.bytes;
-        self.lost(survey, &difference.lost);
+        self.lost(survey, &still_lost(&mut *source.session()?, row, difference.lost)?);
         self.space(survey, &listings, dest)
     }
 

@@ -5,7 +5,8 @@ use std::io::{Error, ErrorKind, Read, Result};
 use crate::clients::ssh::Input;
 
 /// Lets through a list of names, each `file` or `directory/file` of plain characters and a NUL; anything else
-/// fails the transfer. Nothing above a directory can be named, and no directory but those one level down.
+/// fails the transfer. Nothing above a directory can be named, no directory but those one level down, nothing hidden, and
+/// nothing that a program would take for an option. Lucene's names begin with `_`.
 pub(super) fn checked(input: Input) -> Input {
     let inner: Box<dyn Read + Send> = match input {
         Input::None => return Input::None,
@@ -40,14 +41,17 @@ impl Read for Checked {
 }
 
 fn odd(name: &[u8]) -> Error {
-    Error::new(ErrorKind::InvalidData, format!("{:?} is not a name of a blob", String::from_utf8_lossy(name)))
+    Error::new(
+        ErrorKind::InvalidData,
+        format!("{:?} is not a name of a blob or of an index", String::from_utf8_lossy(name)),
+    )
 }
 
 fn plain(name: &[u8]) -> bool {
     let parts: Vec<&[u8]> = name.split(|&b| b == b'/').collect();
     parts.len() <= 2
         && parts.iter().all(|part| {
-            part.first().is_some_and(u8::is_ascii_alphanumeric)
+            part.first().is_some_and(|&b| b.is_ascii_alphanumeric() || b == b'_')
                 && part.iter().all(|&b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         })
 }
@@ -67,9 +71,24 @@ mod tests {
         let good = b"0/1-1.msg\x00segments_1\x00255/16777215-9.msg\0";
         assert_eq!(read(good).unwrap(), good);
         assert_eq!(read(b"").unwrap(), b"");
-        for bad in
-            ["../x\0", "0/../x\0", "/etc/passwd\0", "0/1/2\0", "0//1\0", "\0", "-x\0", ".\0", "a\nb\0", "0/1-1.msg"]
-        {
+        let lucene = b"_0.cfs\0_1z.fdt\0_1z.nrm\0_4_1.del\0segments.gen\0segments_1a\0write.lock\0";
+        assert_eq!(read(lucene).unwrap(), lucene);
+        for bad in [
+            "../x\0",
+            "0/../x\0",
+            "/etc/passwd\0",
+            "0/1/2\0",
+            "0//1\0",
+            "\0",
+            "-x\0",
+            "0/-x\0",
+            ".\0",
+            ".x\0",
+            "0/.x\0",
+            "a\nb\0",
+            "_\x1b[2J\0",
+            "0/1-1.msg",
+        ] {
             assert!(read(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }

@@ -205,11 +205,22 @@ impl Transfer {
         Ok(())
     }
 
+    fn is_not_there(&self) -> Error {
+        Error::new(Kind::NotFound, format!("{}:{}: is not there", self.from.shell, self.from.path))
+    }
+
     /// rsync opens a named file through a link that stands for its directory, and would copy what is elsewhere.
     fn refuse_linked_directories(&self, cancel: &Cancel) -> Result<()> {
         let path = &self.from.path;
         let argv = ["find", path, "-mindepth", "1", "-maxdepth", "1", "-type", "l", "-printf", "%f "];
-        let links = self.from.shell.expect(&argv, Input::None, Limit::default(), cancel)?;
+        let output = self.from.shell.run(&argv, Input::None, Limit::default(), cancel)?;
+        if output.status != 0 {
+            return Err(match self.is_directory(&self.from, cancel)? {
+                true => self.from.shell.failure(&argv, &output),
+                false => self.is_not_there(),
+            });
+        }
+        let links = output.stdout;
         if links.is_empty() {
             return Ok(());
         }
@@ -255,7 +266,7 @@ impl Transfer {
         match ending(&name, output.status, &output.stderr, self.vanished_is_normal) {
             // rsync has one status for whatever cannot be read, and says the rest in the language of its host.
             Some(_) if output.status == UNREAD && !named && !self.is_directory(&self.from, cancel)? => {
-                Err(Error::new(Kind::NotFound, format!("{}:{}: is not there", self.from.shell, self.from.path)))
+                Err(self.is_not_there())
             }
             Some(error) => Err(error),
             None => Ok(Transferred { seconds: started.elapsed().as_secs_f64(), ..reader.done }),

@@ -90,8 +90,8 @@ pub(super) fn compare_index(report: &mut Report, source: &Path, dest: &Path) -> 
 }
 
 fn is_segment(name: &Path) -> bool {
-    let number = name.to_str().and_then(|name| name.strip_prefix('_')?.strip_suffix(".seg"));
-    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    let number = name.to_str().and_then(|name| name.strip_prefix('_')?.strip_suffix(".cfs"));
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase()))
 }
 
 /// Checks the directories of a mailbox: zimbra's, and writable by nobody else.

@@ -46,12 +46,22 @@ fn index(store: &Store, mailbox: &Mailbox) -> Outcome<()> {
             format!("UPDATE {items} SET index_id = id WHERE mailbox_id = ? AND id = ? AND index_id IN (0, 1)");
         tx.sql.exec_batch(&statement, waiting.iter().map(|id| (mailbox.id, id)))?;
         let text: String = waiting.iter().map(|id| format!("{id}\n")).collect();
-        write_segment(store, mailbox, tx.state.index_volume, &format!("_{last}.seg"), &text)
+        write_segment(store, mailbox, tx.state.index_volume, &segment(*last, "cfs"), &text)
     })
 }
 
+/// The name of a segment's file, as Lucene gives them.
+fn segment(mut number: u32, extension: &str) -> String {
+    let mut name = String::new();
+    while name.is_empty() || number > 0 {
+        name.insert(0, char::from_digit(number % 36, 36).unwrap_or_default());
+        number /= 36;
+    }
+    format!("_{name}.{extension}")
+}
+
 /// Closes the index of a mailbox that was just locked out. The batch in flight is still flushed, a
-/// moment after the lock was granted.
+/// moment after the lock was granted: the index grows by a file.
 pub fn evict(store: &Arc<Store>, mailbox: &Arc<Mailbox>) {
     let (store, mailbox) = (Arc::clone(store), Arc::clone(mailbox));
     thread::spawn(move || {
@@ -69,7 +79,8 @@ fn flush(store: &Store, mailbox: &Mailbox) -> Outcome<()> {
     if !dir.is_dir() || is_lucene(&dir) {
         return Ok(());
     }
-    write_segment(store, mailbox, volume.id, "segments.gen", "flushed\n")
+    let files = u32::try_from(fs::read_dir(&dir)?.count()).unwrap_or(u32::MAX);
+    write_segment(store, mailbox, volume.id, &segment(files, "fdt"), "flushed\n")
 }
 
 fn write_segment(store: &Store, mailbox: &Mailbox, volume: u8, name: &str, text: &str) -> Outcome<()> {
@@ -139,6 +150,12 @@ pub fn waiting(store: &Store, mailbox: &Mailbox) -> Outcome<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn segments_have_names_as_lucene_gives_them() {
+        let names = [0, 9, 35, 36, 61, 1296].map(|number| segment(number, "cfs"));
+        assert_eq!(names, ["_0.cfs", "_9.cfs", "_z.cfs", "_10.cfs", "_1p.cfs", "_100.cfs"]);
+    }
 
     #[test]
     fn an_index_of_lucene_is_known_by_its_list_of_segments() {
