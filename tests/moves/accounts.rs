@@ -1,9 +1,6 @@
 //! Accounts of every status, by every name, and on the way back.
 
-use std::fs;
-
-use mysql::prelude::Queryable;
-use zlm_lab::{SOURCE, Service, THIRD, assert_clean};
+use zlm_lab::{SOURCE, THIRD, assert_clean};
 
 use crate::bench::Bench;
 
@@ -40,41 +37,6 @@ fn an_account_without_mail_service_moves() {
     bench.judge(&before);
 }
 
-/// Takes the copy away that a move leaves at its source: rows and files, as an operator would.
-pub fn purge(bench: &Bench, store: &str, account_id: &str) {
-    let id = bench.mailbox_of(store, account_id).unwrap();
-    let host = bench.host(store).unwrap();
-    let mut connection = host.mysql().unwrap();
-    connection.query_drop("SET foreign_key_checks = 0").unwrap();
-    let tables: Vec<(String, String)> = connection
-        .query(
-            "SELECT table_schema, table_name FROM information_schema.columns WHERE column_name = 'mailbox_id' \
-             AND (table_schema = 'zimbra' OR table_schema LIKE 'mboxgroup%')",
-        )
-        .unwrap();
-    let group = connection.query_first::<u32, _>(format!("SELECT group_id FROM zimbra.mailbox WHERE id = {id}"));
-    let group = format!("mboxgroup{}", group.unwrap().unwrap());
-    for (schema, table) in tables.iter().filter(|(schema, _)| *schema == group || schema == "zimbra") {
-        connection.query_drop(format!("DELETE FROM {schema}.{table} WHERE mailbox_id = {id}")).unwrap();
-    }
-    connection.query_drop(format!("DELETE FROM zimbra.mailbox WHERE id = {id}")).unwrap();
-    for volume in ["store", "index", "hsm", "hsm2"] {
-        let Ok(buckets) = fs::read_dir(host.zimbra_path(volume)) else { continue };
-        for bucket in buckets {
-            let dir = bucket.unwrap().path().join(id.to_string());
-            if dir.exists() {
-                fs::remove_dir_all(dir).unwrap();
-            }
-        }
-    }
-}
-
-fn restart_mailboxd(bench: &Bench, store: &str) {
-    bench.stop(store, Service::Mailboxd).unwrap();
-    bench.start(store, Service::Mailboxd).unwrap();
-    bench.rest().unwrap();
-}
-
 #[test]
 fn a_mailbox_goes_home_again_once_its_old_copy_is_forgotten() {
     let bench = Bench::take();
@@ -92,10 +54,10 @@ fn a_mailbox_goes_home_again_once_its_old_copy_is_forgotten() {
         assert_clean(&bench.check_rolled_back(&before, "store2", "store1", None, false).unwrap());
     };
     refused("earlier stay");
-    purge(&bench, "store1", &id);
+    bench.remove_copy("store1", &id).unwrap();
     refused("restart");
 
-    restart_mailboxd(&bench, "store1");
+    bench.restart_mailboxd("store1").unwrap();
     let before = bench.before(&id, "store2", "store1", &[]).unwrap();
     bench.zlm().run_move(THIRD, "nan", "store1", &[]).unwrap().expect(0);
     assert_clean(&bench.check_moved(&before, "store2", "store1", None, false).unwrap());

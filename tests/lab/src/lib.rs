@@ -17,6 +17,7 @@ mod contest;
 mod directory;
 mod fingerprint;
 mod host;
+mod kept;
 mod layout;
 mod localconfig;
 mod mail;

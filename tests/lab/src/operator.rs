@@ -130,6 +130,11 @@ pub struct Deliveries {
 }
 
 impl Deliveries {
+    /// Where it writes what became of each message.
+    pub fn journal(&self) -> &Path {
+        &self.journal
+    }
+
     /// Ends it once all that is queued was delivered, which must be so in half a minute, and gives the journal.
     pub fn end(self) -> Result<Journal> {
         self.writer.stop();

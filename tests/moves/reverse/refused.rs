@@ -112,7 +112,7 @@ fn a_copy_that_is_not_as_it_was_left_is_no_way_back() {
     assert_eq!(store.mailboxd_control(&format!("let-in {}", moved.id)).unwrap(), "ok");
     moved.assert_refused(&bench, "in memory and not locked");
 
-    crate::accounts::purge(&bench, "store1", &moved.id);
+    bench.remove_copy("store1", &moved.id).unwrap();
     moved.assert_refused(&bench, "the copy that store1.lab.test kept is gone");
 }
 

@@ -194,7 +194,7 @@ fn rest(lab: &Lab) -> Result<()> {
 }
 
 /// Waits until a store has accepted a few messages of the journal.
-fn delivered(lab: &Lab, journal: &Path, store: &str) -> Result<()> {
+pub(crate) fn delivered(lab: &Lab, journal: &Path, store: &str) -> Result<()> {
     let ip = lab.host(store)?.ip;
     let by_store = |line: &&Line| line.event == Event::Accepted && line.target.starts_with(ip);
     let enough = poll(Duration::from_secs(60), || {

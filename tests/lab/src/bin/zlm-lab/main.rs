@@ -3,6 +3,7 @@
 mod contests;
 mod demo;
 mod faults;
+mod golden;
 mod mail;
 
 use std::os::unix::process::CommandExt;
@@ -91,6 +92,8 @@ enum Action {
     Demo(demo::Demo),
     /// Kill, fail and stop moves before and after each of their operations, and judge what becomes of them.
     Faults(faults::Faults),
+    /// Move mailboxes that Zimbra's own classes wrote, back and there again, and hold them against what was written.
+    Golden(golden::Golden),
     /// Let two want one account: operators at once, a run that wakes too late, one whose journal is lost.
     Contests(contests::Contests),
     /// Keep what an account and all around it is, or judge what it has become.
@@ -131,6 +134,7 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
         Action::Write(write) => write.act(&Lab::open(dir)?)?,
         Action::Demo(demo) => return demo.act(dir),
         Action::Faults(faults) => return faults.act(dir),
+        Action::Golden(golden) => return golden.act(dir),
         Action::Contests(contests) => return contests.act(dir),
         Action::Oracle(oracle) => return oracle.act(&Lab::open(dir)?),
     }
