@@ -81,8 +81,7 @@ pub mod files {
     /// Example: `copy_index(frozen);`
     #[rhai_fn(volatile, return_raw)]
     pub fn copy_index(ctx: NativeCallContext, freeze: Freeze) -> RhaiResult {
-        let transferred =
-            attempt(&ctx, |run| run.gate.pass(&ops::index::CopyIndex { site: run.site.clone(), freeze: freeze.0 }))?;
+        let transferred = attempt(&ctx, |run| run.gate.pass(&ops::index::CopyIndex { freeze: freeze.0 }))?;
         encode(&ctx, &transferred)
     }
 

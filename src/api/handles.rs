@@ -164,6 +164,12 @@ pub mod handles {
         array(survey.0.problems.iter().cloned())
     }
 
+    /// The command to run instead, where there is one; else `()`.
+    #[rhai_fn(get = "hint", pure)]
+    pub fn survey_hint(survey: &mut Survey) -> Dynamic {
+        survey.0.instead.clone().map_or(Dynamic::UNIT, Into::into)
+    }
+
     /// What should be known before the move is made.
     #[rhai_fn(get = "warnings", pure)]
     pub fn survey_warnings(survey: &mut Survey) -> Array {

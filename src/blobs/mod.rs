@@ -3,6 +3,7 @@
 //! A store's files are writable by the user `zimbra`: a link or an odd name in them may be planted. Nothing
 //! here follows a link, and every name that goes back out was parsed to numbers first.
 
+mod access;
 mod checksum;
 mod difference;
 mod index;
@@ -11,6 +12,7 @@ mod listing;
 mod tests;
 mod tree;
 
+pub use access::{Writable, writable};
 pub use checksum::{Compared, compare, unequal};
 pub use difference::{Difference, Expected, difference, names};
 pub use index::{IndexList, index_lists};

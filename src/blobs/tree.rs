@@ -140,7 +140,7 @@ impl Tree {
     }
 
     /// The directories from the volume's to `dir`.
-    fn way_to(&self, dir: &str) -> Result<Vec<String>> {
+    pub(super) fn way_to(&self, dir: &str) -> Result<Vec<String>> {
         self.check()?;
         let above = self.volume.path.trim_end_matches('/');
         let inside = dir.strip_prefix(above).filter(|inside| inside.starts_with('/'));

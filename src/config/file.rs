@@ -154,6 +154,8 @@ pub struct Ssh {
     pub known_hosts: Option<PathBuf>,
     /// Seconds to wait for a connection; 10 unless set.
     pub connect_timeout: Option<u16>,
+    /// The key with which a store logs in to another one, a path on the store; Zimbra's own unless set.
+    pub store_key: Option<PathBuf>,
 }
 
 /// `[store."HOST"]`
@@ -184,6 +186,8 @@ pub struct StoreSsh {
     pub user: Option<String>,
     /// The private key.
     pub identity: Option<PathBuf>,
+    /// The key with which it logs in to another store, a path on it.
+    pub store_key: Option<PathBuf>,
 }
 
 /// `[store."HOST".mysql]`

@@ -88,6 +88,10 @@ pub struct StoreSettings {
     pub zimbra_home: PathBuf,
     /// How to log in.
     pub ssh: SshSettings,
+    /// The key with which it logs in to another store, a path on it.
+    pub store_key: PathBuf,
+    /// The hosts that it knows then, a path on it.
+    pub store_known_hosts: PathBuf,
 }
 
 /// How a store's MariaDB is reached, as seen from the store.
@@ -281,10 +285,15 @@ impl Config {
         if let (Some(key), false) = (&identity, local) {
             guard::check_key(key)?;
         }
+        let zimbra_home = store.zimbra_home.unwrap_or_else(|| home.to_owned());
+        let stores_own = zimbra_home.join(".ssh");
+        let store_key = store.ssh.store_key.or_else(|| ssh.store_key.clone());
         Ok(StoreSettings {
             host: host.clone(),
             local,
-            zimbra_home: store.zimbra_home.unwrap_or_else(|| home.to_owned()),
+            zimbra_home,
+            store_key: store_key.unwrap_or_else(|| stores_own.join("zimbra_identity")),
+            store_known_hosts: stores_own.join("known_hosts"),
             ssh: SshSettings {
                 host: store.ssh.host.unwrap_or_else(|| host.clone()),
                 port: store.ssh.port.unwrap_or(22),
@@ -420,6 +429,15 @@ mod tests {
         assert_eq!(config.mysql(&host("store3.lab.test"), &remote).unwrap().password.expose(), "mysqlsecret");
         let ssh = config.store(&host("store2.lab.test")).unwrap().ssh;
         assert_eq!((ssh.host.as_str(), ssh.port, ssh.user.as_str()), ("10.77.0.22", 2222, "mover"));
+    }
+
+    #[test]
+    fn stores_have_a_key_for_one_another() {
+        let key = |text: &str, store: &str| config(text, None).store(&host(store)).unwrap().store_key;
+        assert_eq!(key("", "a.test"), Path::new("/opt/zimbra/.ssh/zimbra_identity"));
+        let text = "[ssh]\nstore_key = '/k'\n[store.'b.test'.ssh]\nstore_key = '/of-b'\n";
+        assert_eq!((key(text, "a.test"), key(text, "b.test")), ("/k".into(), "/of-b".into()));
+        assert_eq!(key("[store.'a.test']\nzimbra_home = '/z'\n", "a.test"), Path::new("/z/.ssh/zimbra_identity"));
     }
 
     #[test]

@@ -265,7 +265,7 @@ impl Check {
         if !wrong.is_empty() {
             watch.warn(format!("{} blobs had other bytes than at the source; they are copied again", wrong.len()));
             self.mv.dest.note_files(&pair.dest.messages().path);
-            let mut again = transfer_into_copy(&self.site, pair.source.messages(), pair.dest.messages())?;
+            let mut again = transfer_into_copy(pair.source.messages(), pair.dest.messages())?;
             again.checksum = true;
             match again.run(What::Named(blobs::names(wrong.clone(), pair.source.volume.bits)), cancel, &mut |_| {}) {
                 // The user may have deleted some of them; what was not copied otherwise is seen now.
@@ -292,8 +292,8 @@ impl Check {
 }
 
 /// Copies named files of a volume.
-fn copy(site: &Site, pair: &Pair, files: Vec<FileName>, cancel: &Cancel) -> Result<Transferred> {
-    let transfer = transfer_into_copy(site, pair.source.messages(), pair.dest.messages())?;
+fn copy(pair: &Pair, files: Vec<FileName>, cancel: &Cancel) -> Result<Transferred> {
+    let transfer = transfer_into_copy(pair.source.messages(), pair.dest.messages())?;
     transfer.run(What::Named(blobs::names(files, pair.source.volume.bits)), cancel, &mut |_| {})
 }
 
@@ -340,7 +340,7 @@ impl Operation for Copy {
         let files = left.iter().map(|(_, files)| files.len() as u64).sum();
         watch.cancel().afford(mv.dest.copying().expected(files), &format!("{files} blobs"))?;
         for (pair, files) in left {
-            let one = copy(&self.site, &pair, files, watch.cancel())?;
+            let one = copy(&pair, files, watch.cancel())?;
             done.files += one.files;
             done.bytes += one.bytes;
             done.seconds += one.seconds;

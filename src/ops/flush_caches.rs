@@ -23,13 +23,11 @@ pub fn all(
     stores: &[String],
     memcached: &[String],
 ) -> Result<()> {
-    let flushes = stores
-        .iter()
-        .map(|host| (host, true))
-        .chain(memcached.iter().map(|host| (host, false)))
-        .map(|(host, is_store)| {
-            Ok(Flush { site: site.clone(), account: account.clone(), host: host.parse()?, is_store })
-        })
+    let mailboxds = stores.iter().map(|host| Ok((host.parse()?, Cache::Mailboxd)));
+    let memcacheds = memcacheds(site, memcached)?.into_iter().map(|(host, port)| Ok((host, Cache::Memcached(port))));
+    let flushes = mailboxds
+        .chain(memcacheds)
+        .map(|cache| cache.map(|(host, cache)| Flush { site: site.clone(), account: account.clone(), host, cache }))
         .collect::<Result<Vec<_>>>()?;
     // A plan must come out in the order the script names the servers in.
     let jobs = if gate.is_dry() { 1 } else { flushes.len() };
@@ -52,6 +50,28 @@ pub fn all(
     Err(if retryable { error.retryable() } else { error })
 }
 
+/// The memcacheds of these servers, and with them all others that mailboxds are told to use.
+pub(super) fn memcacheds(site: &Site, named: &[String]) -> Result<Vec<(Host, u16)>> {
+    let mut found = Vec::new();
+    for host in named {
+        let host = host.parse()?;
+        let port = site.server(&host)?.memcached_port();
+        found.push((host, port));
+    }
+    if !named.is_empty() {
+        for server in site.servers()?.iter().filter(|server| server.is_store()) {
+            let own = server.memcached_clients();
+            let is_new = |cache: &(Host, u16)| {
+                let same = |known: &(Host, u16)| known.0.as_str().eq_ignore_ascii_case(cache.0.as_str());
+                !found.iter().any(|known| same(known) && known.1 == cache.1)
+            };
+            let new: Vec<_> = own.into_iter().filter(is_new).collect();
+            found.extend(new);
+        }
+    }
+    Ok(found)
+}
+
 /// Lets every mailboxd forget an account; for undoing, where each is tried and the first failure told.
 pub(super) fn accounts(site: &Site, id: &ZimbraId) -> Result<()> {
     let stores: Vec<Host> = site.servers()?.iter().filter(|s| s.is_store()).map(|s| s.host.clone()).collect();
@@ -64,7 +84,15 @@ pub struct Flush {
     site: Arc<Site>,
     account: Arc<Account>,
     host: Host,
-    is_store: bool,
+    cache: Cache,
+}
+
+/// Who forgets it.
+#[derive(Clone, Copy)]
+enum Cache {
+    Mailboxd,
+    /// On this port.
+    Memcached(u16),
 }
 
 impl Operation for Flush {
@@ -75,14 +103,14 @@ impl Operation for Flush {
     }
 
     fn describe(&self) -> String {
-        let what = if self.is_store { "mailboxd" } else { "memcached" };
+        let what = if matches!(self.cache, Cache::Mailboxd) { "mailboxd" } else { "memcached" };
         format!("{what} of {} forgets account {}", self.host, self.account.address)
     }
 
     fn details(&self) -> Result<Vec<String>> {
-        match self.is_store {
-            true => Ok(vec![format!("FlushCacheRequest type=account id={}", self.account.id)]),
-            false => Ok(self.keys()?.iter().map(|key| format!("delete {key}")).collect()),
+        match self.cache {
+            Cache::Mailboxd => Ok(vec![format!("FlushCacheRequest type=account id={}", self.account.id)]),
+            Cache::Memcached(_) => Ok(self.keys()?.iter().map(|key| format!("delete {key}")).collect()),
         }
     }
 
@@ -91,9 +119,9 @@ impl Operation for Flush {
     }
 
     fn apply(&self, _: &Watch<'_>) -> Result<()> {
-        match self.is_store {
-            true => flush_store(&self.site, &self.host, &self.account.id),
-            false => self.flush_memcached(),
+        match self.cache {
+            Cache::Mailboxd => flush_store(&self.site, &self.host, &self.account.id),
+            Cache::Memcached(port) => self.flush_memcached(port),
         }
     }
 }
@@ -106,10 +134,9 @@ impl Flush {
         Ok(keys)
     }
 
-    fn flush_memcached(&self) -> Result<()> {
-        let server = self.site.server(&self.host)?;
+    fn flush_memcached(&self, port: u16) -> Result<()> {
         let keys = self.keys()?;
-        let mut memcached = Memcached::connect(&self.host, server.memcached_port(), self.site.config().timeout())?;
+        let mut memcached = Memcached::connect(&self.host, port, self.site.config().timeout())?;
         memcached.delete(&keys).map(drop)
     }
 }

@@ -12,7 +12,6 @@ use crate::clients::rsync::{Progress, Transfer, Transferred, What};
 use crate::clients::ssh::Input;
 use crate::error::{Error, Kind, Result};
 use crate::gate::{Operation, Watch};
-use crate::site::Site;
 
 /// A store lets a batch that is being indexed when the lock comes end its work, without saying when it has. The
 /// index is therefore not compared sooner than this after the lock, and once more right before the switch.
@@ -22,7 +21,7 @@ const QUIET: Duration = Duration::from_millis(300);
 const TRIES: u32 = 10;
 
 /// Makes the destination's index equal to the source's, once the source's has come to rest, and brings it to disk.
-pub(super) fn settle(site: &Site, freeze: &Freeze, cancel: &Cancel) -> Result<()> {
+pub(super) fn settle(freeze: &Freeze, cancel: &Cancel) -> Result<()> {
     let mv = &freeze.mv;
     let pair = mv.index_pair()?;
     let dir = pair.dest.volume.index_dir(pair.dest.mailbox);
@@ -37,7 +36,7 @@ pub(super) fn settle(site: &Site, freeze: &Freeze, cancel: &Cancel) -> Result<()
             };
         }
         mv.dest.note_files(&dir);
-        let (mut transfer, from, to) = transfer(site, mv)?;
+        let (mut transfer, from, to) = transfer(mv)?;
         if copied == 0 || !there.beyond(&here).iter().all(|path| here.has(path)) {
             transfer.delete = true;
             copy_tree(&transfer, &from, &to, cancel, &mut |_| {})?;
@@ -60,16 +59,14 @@ pub(super) fn settle(site: &Site, freeze: &Freeze, cancel: &Cancel) -> Result<()
 }
 
 /// Sends only what changed in large files. The index knows no mailbox id, so it is copied as it is.
-fn transfer(site: &Site, mv: &Move) -> Result<(Transfer, Place, Place)> {
+fn transfer(mv: &Move) -> Result<(Transfer, Place, Place)> {
     let (_, from, to) = mv.index()?;
-    let transfer = Transfer { make: false, whole: false, ..super::rsync::transfer(site, &from, &to)? };
+    let transfer = Transfer { make: false, whole: false, ..super::rsync::transfer(&from, &to)? };
     Ok((transfer, from, to))
 }
 
 /// Makes the destination's index equal to what the source's is now.
 pub struct CopyIndex {
-    /// The site.
-    pub site: Arc<Site>,
     /// The freeze.
     pub freeze: Arc<Freeze>,
 }
@@ -104,7 +101,7 @@ impl Operation for CopyIndex {
             return Ok(Transferred::default());
         }
         mv.dest.note_files(&pair.dest.volume.index_dir(pair.dest.mailbox));
-        let (mut transfer, from, to) = transfer(&self.site, mv)?;
+        let (mut transfer, from, to) = transfer(mv)?;
         transfer.delete = true;
         let told = &mut |p: Progress| watch.progress("bytes", p.bytes, None);
         copy_tree(&transfer, &from, &to, watch.cancel(), told)

@@ -279,6 +279,7 @@ impl Look {
             if !manager.is_empty() && !manager.ends_with(".FileBlobStore") {
                 survey.problems.push(format!("{} keeps blobs by {manager}, which is not files", store.name()));
             }
+            survey.problems.extend(super::probe::index_class(store));
             if store.local_config().is_on("zimbra_relative_volume_path") {
                 survey
                     .problems
@@ -399,6 +400,11 @@ impl Look {
                 survey.problems.extend(reasons);
                 return Ok(());
             }
+        }
+        let unready = super::probe::files(&self.site, survey, (source, dest), row.id, &used)?;
+        if !unready.is_empty() {
+            survey.problems.extend(unready);
+            return Ok(());
         }
         let mut listings: BTreeMap<u8, Listing> = BTreeMap::new();
         for volume in survey.source_volumes.iter().filter(|v| used.contains(&v.id) && v.id != index) {

@@ -17,6 +17,7 @@ pub mod look;
 pub mod look_back;
 pub mod notify;
 pub mod pace;
+mod probe;
 mod readings;
 pub mod reconcile;
 pub mod rsync;

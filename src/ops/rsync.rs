@@ -106,7 +106,7 @@ pub fn room(run: &Run, bwlimit: Option<u32>, gentle: Option<bool>, users_work: b
 
 impl Rsync {
     fn transfer(&self) -> Result<Transfer> {
-        let mut transfer = transfer(&self.site, &self.from, &self.to)?;
+        let mut transfer = transfer(&self.from, &self.to)?;
         transfer.make = !self.to.is_staged;
         transfer.bandwidth = self.bwlimit;
         transfer.delete = self.delete;
@@ -139,32 +139,31 @@ pub(super) fn copy_tree(
 }
 
 /// A transfer from one place to another, by the way that the source's host has to the destination's.
-pub(super) fn transfer(site: &Site, from: &Place, to: &Place) -> Result<Transfer> {
-    transfer_between(site, from.to_client(), to.to_client())
+pub(super) fn transfer(from: &Place, to: &Place) -> Result<Transfer> {
+    transfer_between(from.to_client(), to.to_client())
 }
 
 /// The same into a staged copy, for places as the client knows them.
-pub(super) fn transfer_into_copy(site: &Site, from: rsync::Place, to: rsync::Place) -> Result<Transfer> {
-    let mut transfer = transfer_between(site, from, to)?;
+pub(super) fn transfer_into_copy(from: rsync::Place, to: rsync::Place) -> Result<Transfer> {
+    let mut transfer = transfer_between(from, to)?;
     transfer.make = false;
     Ok(transfer)
 }
 
-fn transfer_between(site: &Site, from: rsync::Place, to: rsync::Place) -> Result<Transfer> {
+fn transfer_between(from: rsync::Place, to: rsync::Place) -> Result<Transfer> {
     let mut transfer = Transfer::new(from, to);
-    if let (Shell::Remote(_), Shell::Remote(link)) = (&transfer.from.shell, &transfer.to.shell) {
-        transfer.route = Some(route(site, link.options())?);
+    if let (Shell::Remote(from), Shell::Remote(to)) = (&transfer.from.shell, &transfer.to.shell) {
+        transfer.route = Some(route(from.options(), to.options()));
     }
     Ok(transfer)
 }
 
-/// How one store logs in to another: with the key and the known hosts that Zimbra gives every server.
-fn route(site: &Site, to: &Options) -> Result<Options> {
+/// How one store logs in to another: with the key and the known hosts that it has for that.
+fn route(from: &Options, to: &Options) -> Options {
     let mut route = to.clone();
-    let keys = site.config().file.zimbra_home().join(".ssh");
-    route.identity = Some(keys.join("zimbra_identity"));
-    route.known_hosts = Some(keys.join("known_hosts"));
-    Ok(route)
+    route.identity = from.onward.as_ref().map(|onward| onward.identity.clone());
+    route.known_hosts = from.onward.as_ref().map(|onward| onward.known_hosts.clone());
+    route
 }
 
 impl Operation for Rsync {

@@ -32,7 +32,7 @@ pub fn switch(run: &Run, dest: &Arc<Store>, proof: &Arc<Verified>) -> Result<()>
         true => run.gate.pass(&Recount { mv: mv.clone() })?,
         false => run.gate.pass(&Publish { mv: mv.clone() })?,
     }
-    run.gate.pass(&Settle { site: run.site.clone(), proof: proof.clone() })?;
+    run.gate.pass(&Settle { proof: proof.clone() })?;
     run.gate.pass(&Still { site: run.site.clone(), freeze: proof.freeze.clone() })?;
     run.gate.pass(&Switch { site: run.site.clone(), proof: proof.clone() })
 }
@@ -109,7 +109,6 @@ pub(super) fn unpublish(site: &Site, claims: &Claims, unpublish: &Unpublish) -> 
 /// which a store may still write for a moment after the lock, is made equal once more, and the source is seen to have
 /// stood still since it was frozen.
 struct Settle {
-    site: Arc<Site>,
     proof: Arc<Verified>,
 }
 
@@ -144,7 +143,7 @@ impl Operation for Settle {
             for (pair, files) in super::blobs::left(freeze, watch.cancel())? {
                 work.push(Box::new(move || pair.dest.sync_files(&files, cancel)));
             }
-            work.push(Box::new(|| index::settle(&self.site, freeze, cancel)));
+            work.push(Box::new(|| index::settle(freeze, cancel)));
         }
         spread(work.len(), work, |work| work()).into_iter().collect()
     }

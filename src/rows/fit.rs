@@ -1,6 +1,7 @@
 //! Whether rows of one table fit into the other: columns are paired by name, and what would be lost refuses.
 
 use super::layout::{Column, Layout};
+use crate::clients::db::Word;
 
 /// How two layouts compare.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub fn compare_layouts(source: &Layout, destination: &Layout, rewritten: &[&str]
 /// Why values of `from` may not fit into `to`.
 fn narrower(from: &Column, to: &Column) -> Option<String> {
     let types = || format!("{} does not fit into {}", from.column_type, to.column_type);
-    let charsets = || Some(format!("text in {} into {}", from.charset.as_deref()?, to.charset.as_deref()?));
+    let charsets = || Some(format!("text in {} into {}", from.charset.as_ref()?, to.charset.as_ref()?));
     if from.nullable && !to.nullable {
         return Some("may be NULL at the source but not at the destination".into());
     }
@@ -131,7 +132,8 @@ fn doubts(table: &str, from: &Column, to: &Column) -> Vec<Doubt> {
         let most = to.octets.unwrap_or(0);
         doubts.push(doubt(format!("texts of more than {most} bytes"), format!("LENGTH({column}) > {most}")));
     }
-    if from.charset.as_deref() == Some("utf8mb4") && to.charset.as_deref().is_some_and(|set| set != "utf8mb4") {
+    let is_mb4 = |column: &Column| column.charset.as_ref().map(|set| set.as_str() == "utf8mb4");
+    if is_mb4(from) == Some(true) && is_mb4(to) == Some(false) {
         doubts.push(doubt(
             "characters of four bytes, which the destination's utf8mb3 cannot hold".to_owned(),
             format!("NOT (CAST(CONVERT({column} USING utf8mb3) AS BINARY) <=> CAST({column} AS BINARY))"),
@@ -173,17 +175,17 @@ fn whole_digits(column: &Column) -> u64 {
 /// Whether the bytes, or the text after conversion, can stand at the destination. From utf8mb4 into utf8mb3
 /// the bytes are the same except for characters that the strict mode then refuses.
 fn charset_fits(from: &Column, to: &Column) -> bool {
-    from.charset == to.charset || same_bytes(from, to) || to.charset.as_deref().is_some_and(is_unicode)
+    from.charset == to.charset || same_bytes(from, to) || to.charset.as_ref().is_some_and(is_unicode)
 }
 
 /// Whether a text is the same bytes in both columns' character sets, so far as the destination takes it.
 pub(super) fn same_bytes(from: &Column, to: &Column) -> bool {
-    let unicode = |c: &Column| c.charset.as_deref().is_some_and(|s| is_unicode(s) || s == "ascii");
-    from.charset == to.charset || unicode(from) && to.charset.as_deref().is_some_and(is_unicode)
+    let unicode = |c: &Column| c.charset.as_ref().is_some_and(|s| is_unicode(s) || s.as_str() == "ascii");
+    from.charset == to.charset || unicode(from) && to.charset.as_ref().is_some_and(is_unicode)
 }
 
-fn is_unicode(charset: &str) -> bool {
-    matches!(charset, "utf8" | "utf8mb3" | "utf8mb4")
+fn is_unicode(charset: &Word) -> bool {
+    matches!(charset.as_str(), "utf8" | "utf8mb3" | "utf8mb4")
 }
 
 #[cfg(test)]
@@ -195,7 +197,7 @@ mod tests {
             name: "subject".into(),
             data_type: data_type.into(),
             column_type: data_type.into(),
-            charset: Some(charset.into()),
+            charset: Word::parse(charset).ok(),
             collation: None,
             nullable: true,
             default: None,

@@ -1,8 +1,8 @@
 //! What a table looks like on one server, from `information_schema`. The order of columns means nothing: it
 //! differs between fresh and upgraded installations.
 
-use crate::clients::db::{Raw, Session, name};
-use crate::error::Result;
+use crate::clients::db::{Raw, Session, Word, name};
+use crate::error::{Error, Kind, Result};
 
 /// A table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,9 +27,9 @@ pub struct Column {
     /// Type as it would be declared: `int(10) unsigned`.
     pub column_type: String,
     /// Character set of a text.
-    pub charset: Option<String>,
+    pub charset: Option<Word>,
     /// Collation of a text.
-    pub collation: Option<String>,
+    pub collation: Option<Word>,
     /// Whether it may be NULL.
     pub nullable: bool,
     /// Default, as an expression; `None` when there is none.
@@ -57,6 +57,8 @@ pub struct Key {
 
 impl Layout {
     /// Reads it, once for all connections of a pool; `None` when there is no such table.
+    ///
+    /// Fails with [`Kind::Peer`] for names that would not stay where they are put in a statement.
     pub fn read(session: &mut Session, database: &str, table: &str) -> Result<Option<Self>> {
         // Names are checked to be plain, so they can stand in quotes. With the introducer the server opens
         // only this one table; a binary string would make it open all of them.
@@ -72,17 +74,17 @@ impl Layout {
         if rows.is_empty() {
             return Ok(None);
         }
-        let columns = rows.iter().map(column).collect();
+        let columns = rows.iter().map(column).collect::<Result<_>>()?;
         let mut keys: Vec<Key> = Vec::new();
         let parts = session.remembered(&format!(
             "SELECT INDEX_NAME, NON_UNIQUE, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS WHERE {of} \
              ORDER BY INDEX_NAME <> 'PRIMARY', INDEX_NAME, SEQ_IN_INDEX"
         ))?;
         for row in parts.iter() {
-            let part = (text(row, 2), number(row, 3));
+            let part = (quotable(text(row, 2))?, number(row, 3));
             match keys.last_mut() {
                 Some(key) if key.name == text(row, 0) => key.columns.push(part),
-                _ => keys.push(Key { name: text(row, 0), unique: text(row, 1) == "0", columns: vec![part] }),
+                _ => keys.push(Key { name: quotable(text(row, 0))?, unique: text(row, 1) == "0", columns: vec![part] }),
             }
         }
         Ok(Some(Self { database: database.into(), table: table.into(), columns, keys }))
@@ -119,20 +121,29 @@ impl Column {
     }
 }
 
-fn column(row: &Raw) -> Column {
+fn column(row: &Raw) -> Result<Column> {
     let extra = text(row, 7).to_ascii_uppercase();
-    Column {
-        name: text(row, 0),
+    let word = |at| optional(row, at).map(|text| Word::parse(&text)).transpose();
+    Ok(Column {
+        name: quotable(text(row, 0))?,
         data_type: text(row, 1).to_ascii_lowercase(),
         column_type: text(row, 2),
-        charset: optional(row, 3),
-        collation: optional(row, 4),
+        charset: word(3)?,
+        collation: word(4)?,
         nullable: text(row, 5) == "YES",
         default: optional(row, 6),
         generated: extra.contains("GENERATED"),
         characters: number(row, 8),
         octets: number(row, 9),
         precision: (number(row, 10), number(row, 11)),
+    })
+}
+
+/// A name that can stand in backticks.
+fn quotable(name: String) -> Result<String> {
+    match name.contains(['`', '\0']) {
+        true => Err(Error::new(Kind::Peer, format!("name {name:?}: not a name of a column or a key"))),
+        false => Ok(name),
     }
 }
 

@@ -2,6 +2,7 @@
 //! differ, and proved equal by content.
 
 mod blobs;
+mod clash;
 mod difference;
 mod dump;
 mod fit;

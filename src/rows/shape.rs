@@ -1,6 +1,7 @@
 //! How one table is read, compared and written: the columns of both sides in pairs, and the key by which its
 //! rows are taken in ranges.
 
+use super::clash::{Clash, clashes};
 use super::difference::CHANGE;
 use super::dump::{Dump, MAILBOX_ID, Rewrite, Side};
 use super::fit::{Doubt, compare_layouts, same_bytes};
@@ -28,6 +29,8 @@ pub(super) struct Shape {
     pub by_primary: bool,
     /// What some rows may not survive; writing them would fail.
     pub doubts: Vec<Doubt>,
+    /// Unique keys in which some rows may be one.
+    pub clashes: Vec<Clash>,
     /// The source's index of the mailbox's rows by their change number.
     index: Option<String>,
 }
@@ -83,8 +86,10 @@ impl Shape {
             key: Vec::new(),
             by_primary: false,
             doubts: comparison.doubts,
+            clashes: Vec::new(),
             index: from.index_of(&[MAILBOX_ID, CHANGE]),
         };
+        shape.clashes = clashes(&from, &to, &|column| shape.is_fixed(column) || dump.rewrites.contains_key(column));
         shape.choose_key(&from, &to);
         Ok(Some(shape))
     }
@@ -103,6 +108,9 @@ impl Shape {
                 reasons.push(doubt.reason.clone());
             }
         }
+        for clash in &self.clashes {
+            reasons.extend(clash.found(source, &self.dump)?);
+        }
         Ok(reasons)
     }
 
@@ -116,6 +124,7 @@ impl Shape {
             key: Vec::new(),
             by_primary: false,
             doubts: Vec::new(),
+            clashes: Vec::new(),
             index: layout.index_of(&[MAILBOX_ID, CHANGE]),
         };
         shape.choose_key(layout, layout);
@@ -329,7 +338,16 @@ mod tests {
     fn shape(range: Option<&str>) -> Shape {
         let dump = super::super::dump_table("g", "tag").mailbox(1);
         let range = range.map(Into::into);
-        Shape { dump, pairs: Vec::new(), range, key: Vec::new(), by_primary: false, doubts: Vec::new(), index: None }
+        Shape {
+            dump,
+            pairs: Vec::new(),
+            range,
+            key: Vec::new(),
+            by_primary: false,
+            doubts: Vec::new(),
+            clashes: Vec::new(),
+            index: None,
+        }
     }
 
     proptest::proptest! {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::rate::{Rate, Speed};
 use crate::cancel::Cancel;
 use crate::clients::db::{Address, Fences, Gauge, Lease, Pool, Target};
-use crate::clients::ssh::{Input, Limit, Link, Options, RunDir, Shell};
+use crate::clients::ssh::{Input, Limit, Link, Onward, Options, RunDir, Shell};
 use crate::config::{Config, LocalConfig, StoreSettings};
 use crate::error::{Context, Kind, Result};
 use crate::zimbra::ids::GroupCount;
@@ -43,6 +43,8 @@ struct Connected {
     writes: Mutex<HashMap<String, u64>>,
     /// Directories all of whose files are on disk, as far as this process knows.
     synced: Mutex<BTreeSet<String>>,
+    /// What was looked at and found fine.
+    fine: Mutex<BTreeSet<String>>,
 }
 
 impl Store {
@@ -72,6 +74,7 @@ impl Store {
             cancel: cancel.clone(),
             writes: Mutex::default(),
             synced: Mutex::default(),
+            fine: Mutex::default(),
         });
         Ok(Self { db, connected })
     }
@@ -190,6 +193,18 @@ impl Store {
         sync().inspect_err(|_| self.note_files(directory))
     }
 
+    /// What a look at the store finds against it; `what` that was found fine once is not looked at again.
+    pub fn checked(&self, what: &str, look: impl FnOnce() -> Result<Vec<String>>) -> Result<Vec<String>> {
+        if lock(&self.connected.fine).contains(what) {
+            return Ok(Vec::new());
+        }
+        let found = look()?;
+        if found.is_empty() {
+            lock(&self.connected.fine).insert(what.to_owned());
+        }
+        Ok(found)
+    }
+
     /// How many mailbox groups it has.
     pub fn groups(&self) -> Result<GroupCount> {
         self.connected.local.groups()
@@ -217,6 +232,8 @@ fn shell(settings: &StoreSettings, run_dir: &Arc<RunDir>, cancel: &Cancel) -> Re
     options.identity = settings.ssh.identity.clone();
     options.known_hosts = settings.ssh.known_hosts.clone();
     options.connect_timeout = settings.ssh.connect_timeout;
+    options.onward =
+        Some(Onward { identity: settings.store_key.clone(), known_hosts: settings.store_known_hosts.clone() });
     Ok(Shell::Remote(Arc::new(Link::open(options, cancel)?)))
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use sha2::{Digest, Sha256};
+
 use crate::zimbra::account::Account;
 use crate::zimbra::ids::ZimbraId;
 
@@ -90,11 +92,15 @@ pub fn route_keys(facts: &RouteFacts) -> Vec<String> {
 /// The keys under which every mailboxd shares what it knows of an account, for these folders. The folders and
 /// tags are read back without a version check when a mailbox is opened, so that a stale value would give the
 /// destination wrong folders.
+///
+/// Up to patch 24 of version 9 they stand as they are, since then as their SHA-256: both, since a site may run both.
 pub fn mailboxd_keys(account: &ZimbraId, folders: &[u32]) -> Vec<String> {
     let mut keys: Vec<_> = ["zmFldrsTags", "zmCalsList"].map(|kind| format!("{kind}:{account}")).into();
     for folder in folders {
         keys.extend(["zmEffFolderACL", "zmCalSumry", "zmCtagInfo"].map(|kind| format!("{kind}:{account}:{folder}")));
     }
+    let hashed: Vec<String> = keys.iter().map(|key| format!("{:x}", Sha256::digest(key))).collect();
+    keys.extend(hashed);
     keys
 }
 
@@ -150,8 +156,14 @@ mod tests {
     #[test]
     fn keys_of_mailboxd() {
         let keys = mailboxd_keys(&facts().id, &[2, 10]);
-        assert_eq!(keys.len(), 2 + 2 * 3);
+        assert_eq!(keys.len(), 2 * (2 + 2 * 3));
         assert!(keys.contains(&"zmEffFolderACL:4c0f6a3e-1b2d-4e5f-8a9b-0c1d2e3f4a5b:10".to_owned()));
+        // printf zmFldrsTags:4c0f6a3e-1b2d-4e5f-8a9b-0c1d2e3f4a5b | sha256sum
+        assert!(
+            keys.contains(&"9e82546a4455af631e90c04ab1b4dd9688d409ef9007004a3db9644ee65f417f".to_owned()),
+            "{keys:?}"
+        );
+        assert!(keys.iter().all(|key| is_key(key)));
     }
 
     proptest! {

@@ -4,6 +4,8 @@ use crate::error::{Context, Kind, Result};
 use crate::zimbra::entry::Entry;
 use crate::zimbra::ids::{Host, ZimbraId};
 
+const DEFAULT_MEMCACHED_PORT: u16 = 11211;
+
 /// A server entry, with what it inherits from the global configuration where it was read with it.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -50,7 +52,18 @@ impl Server {
 
     /// The port of its memcached.
     pub fn memcached_port(&self) -> u16 {
-        self.port("zimbraMemcachedBindPort", 11211)
+        self.port("zimbraMemcachedBindPort", DEFAULT_MEMCACHED_PORT)
+    }
+
+    /// The memcacheds that its mailboxd uses by `zimbraMemcachedClientServerList`, each with its port.
+    pub fn memcached_clients(&self) -> Vec<(Host, u16)> {
+        let words = self.entry.all("zimbraMemcachedClientServerList").iter().flat_map(|list| list.split_whitespace());
+        words
+            .filter_map(|word| match word.rsplit_once(':') {
+                Some((host, port)) => Some((host.parse().ok()?, port.parse().ok()?)),
+                None => Some((word.parse().ok()?, DEFAULT_MEMCACHED_PORT)),
+            })
+            .collect()
     }
 
     /// The port of its LMTP.
@@ -85,5 +98,17 @@ mod tests {
         assert_eq!((server.memcached_port(), server.lmtp_port()), (11212, 7025));
         entry.add("zimbraServerVersion", "10.1.0");
         assert!(!Server::from_entry(entry).unwrap().is_store());
+    }
+
+    #[test]
+    fn memcacheds_of_a_list() {
+        let mut entry = Entry::new("cn=store1.lab.test,cn=servers,cn=zimbra");
+        entry.add("zimbraId", "4c0f6a3e-1b2d-4e5f-8a9b-0c1d2e3f4a5b");
+        entry.add("zimbraServiceHostname", "store1.lab.test");
+        entry.add("zimbraMemcachedClientServerList", "proxy1.lab.test:11211");
+        entry.add("zimbraMemcachedClientServerList", "cache.lab.test 10.0.0.7:11299");
+        let found = Server::from_entry(entry).unwrap().memcached_clients();
+        let found: Vec<String> = found.iter().map(|(host, port)| format!("{host} {port}")).collect();
+        assert_eq!(found, ["proxy1.lab.test 11211", "cache.lab.test 11211", "10.0.0.7 11299"]);
     }
 }

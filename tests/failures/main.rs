@@ -12,6 +12,7 @@ mod killed;
 mod meanwhile;
 mod onward;
 mod preflight;
+mod probe;
 mod racing;
 mod retried;
 mod room;

@@ -195,3 +195,26 @@ fn older_schema_at_the_destination() {
     assert_text("older-schema", &mailbox, &ended);
     site.assert_rolled_back(&mailbox);
 }
+
+#[test]
+fn address_in_a_domain_that_the_directory_does_not_know() {
+    let site = site();
+    let mailbox = site.mailbox_of(20, &[("zimbraMailDeliveryAddress", "s01@internal.test")]);
+    site.move_it(&mailbox).assert(0, &[]);
+    site.assert_moved(&mailbox);
+}
+
+#[test]
+fn audit_leaves_nobody_out_and_says_what_to_do() {
+    let site = site();
+    let mailbox = site.mailbox_of(20, &[("zimbraMailDeliveryAddress", "")]);
+    let audit = |dest: &str| site.zlm("store1", &["run", "audit", "--store", "store1.lab.test", "--dest", dest]);
+    site.shell("store2", "chown root: /opt/zimbra/store");
+    let ended = audit("store2.lab.test");
+    site.shell("store2", "chown zimbra: /opt/zimbra/store");
+    ended.assert(0, &[&format!("{}: store2.lab.test: zimbra cannot write to /opt/zimbra/store", mailbox.email)]);
+    site.stop("store2", zlm_lab::Service::Sshd).unwrap();
+    let ended = site.zlm("store1", &["run", "audit", "--email", &mailbox.email, "--dest", "store2.lab.test"]);
+    site.start("store2", zlm_lab::Service::Sshd).unwrap();
+    ended.assert(0, &[&mailbox.email, "ssh could not connect"]);
+}

@@ -15,3 +15,4 @@ mod life;
 mod reconcile;
 mod reverse;
 mod secrets;
+mod third;

@@ -13,6 +13,6 @@ pub use fence::{Fence, Fences};
 pub use gauge::{Gauge, Load};
 pub use pool::{Lease, Pool};
 pub use session::{Done, Identity, Raw, Session};
-pub use sql::{Value, literal, name, numbers};
+pub use sql::{Value, Word, literal, name, numbers};
 pub(crate) use sql::{bind, hex};
 pub use target::{Address, Target};

@@ -27,6 +27,35 @@ pub fn name(text: &str) -> Result<String> {
     Ok(format!("`{text}`"))
 }
 
+/// A word that may stand in a statement as it is, such as the name of a character set or a collation. What a server says
+/// is one becomes a part of statements for another only as this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word(String);
+
+impl Word {
+    /// Fails with [`Kind::Peer`] for anything but letters, digits and `_`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        match !text.is_empty() && text.len() <= 64 && text.chars().all(plain) {
+            true => Ok(Self(text.to_owned())),
+            false => {
+                Err(Error::new(Kind::Peer, format!("name {text:?}: not a name of a character set or a collation")))
+            }
+        }
+    }
+
+    /// The word.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Word {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A value as it stands in a statement: texts in hexadecimal, which need no escaping under any `sql_mode`.
 pub fn literal(value: &Value) -> String {
     match value {
@@ -91,6 +120,14 @@ mod tests {
         assert_eq!(name("mboxgroup12").unwrap(), "`mboxgroup12`");
         for bad in ["", "a`b", "a b", "a;b", "ü", &"x".repeat(65)] {
             assert!(name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn words_are_words() {
+        assert_eq!(Word::parse("utf8mb4_0900_ai_ci").unwrap().as_str(), "utf8mb4_0900_ai_ci");
+        for bad in ["", "latin1),1 FROM x; --", "a b", "a-b", "a`b", &"x".repeat(65)] {
+            assert_eq!(Word::parse(bad).unwrap_err().kind(), Kind::Peer, "{bad}");
         }
     }
 

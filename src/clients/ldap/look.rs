@@ -1,7 +1,7 @@
 //! Accounts, servers, domains and classes of service.
 
 use super::{Directory, Entry, Server, escape};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::zimbra::account::Account;
 use crate::zimbra::ids::{Address, Host, ZimbraId};
 use crate::zimbra::route::RouteFacts;
@@ -87,10 +87,10 @@ impl Directory {
         self.search_one("", &format!("(&(objectClass=zimbraCOS)(zimbraId={}))", escape(id.as_str())), &[])
     }
 
-    /// What an account's routes are made of; fails with [`Kind::NotFound`] when its domain is not there.
+    /// What an account's routes are made of. An address may be in a domain that the directory does not know: such a domain
+    /// has no virtual hosts, and no aliases.
     pub fn route_facts(&self, account: &Account) -> Result<RouteFacts> {
-        let missing = || Error::new(Kind::NotFound, format!("{}: no such domain in the directory", account.domain()));
-        let domain = self.domain(account.domain())?.ok_or_else(missing)?;
+        let Some(domain) = self.domain(account.domain())? else { return Ok(RouteFacts::new(account)) };
         Ok(RouteFacts {
             virtual_ips: domain.all("zimbraVirtualIPAddress").to_vec(),
             virtual_hosts: domain.all("zimbraVirtualHostname").to_vec(),

@@ -38,7 +38,9 @@ fn hint(status: i32, stderr: &str) -> Option<&'static str> {
         return Some("the destination's file system is full: free space there, then resume");
     }
     if is_refused(stderr) {
-        return Some("the source must know the destination's host key and may log in there with its key");
+        return Some(
+            "the source must know the destination's host key and may log in there with its key, which `store_key` of [ssh] in zlm.toml names",
+        );
     }
     if says("command not found") || status == 127 {
         return Some("install rsync there, or name the program Zimbra brings (/opt/zimbra/common/bin/rsync)");
@@ -52,7 +54,10 @@ fn hint(status: i32, stderr: &str) -> Option<&'static str> {
 
 /// By ssh, when the source's host logs in to the destination's.
 fn is_refused(stderr: &str) -> bool {
-    stderr.contains("Host key verification failed") || stderr.contains("Permission denied (")
+    // `Permission denied (publickey)` is ssh's; rsync's is of a file: `Permission denied (13)`.
+    let mut denied = stderr.split("Permission denied (").skip(1);
+    stderr.contains("Host key verification failed")
+        || denied.any(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()))
 }
 
 fn is_full(stderr: &str) -> bool {
@@ -93,6 +98,14 @@ mod tests {
             assert!(error.advice().is_some_and(|hint| hint.contains("full")));
             assert_eq!((error.kind(), error.is_retryable()), (Kind::Io, false));
         }
+    }
+
+    #[test]
+    fn a_file_that_is_refused_is_no_login() {
+        let said = "rsync: [sender] send_files failed to open \"/x/1.msg\": Permission denied (13)";
+        let error = ending("a", 23, said, false).expect("an error");
+        assert_eq!((error.kind(), error.advice()), (Kind::Peer, hint(23, said)));
+        assert!(error.advice().is_some_and(|hint| hint.contains("not readable")), "{error:?}");
     }
 
     #[test]

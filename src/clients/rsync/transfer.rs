@@ -61,7 +61,7 @@ pub struct Transfer {
     pub checksum: bool,
     /// Files may vanish meanwhile, because users work.
     pub vanished_is_normal: bool,
-    /// Leave processor and disk to others on both hosts.
+    /// Leave processor and disk to others, on both hosts where both are ours to run commands on.
     pub gentle: bool,
     /// The connection counts as broken after this time without a byte.
     pub timeout: Duration,
@@ -95,6 +95,9 @@ const AT_ONCE: &str = "--inplace";
 
 /// rsync's status for files, or a source, that it could not read.
 const UNREAD: i32 = 23;
+
+/// How long two rsyncs may take to greet one another.
+const GREETING: Duration = Duration::from_secs(10);
 
 const GENTLY: &[&str] = &["nice", "-n", "10", "ionice", "-c", "2", "-n", "7"];
 
@@ -153,6 +156,25 @@ impl Transfer {
         }
         let is_first = self.whole && matches!(what, What::Tree) && self.is_nothing_there(cancel)?;
         self.drive(what, &self.to.path, &[if is_first { AT_ONCE } else { APART }], cancel, on_progress)
+    }
+
+    /// Whether files can go this way: both rsyncs start, and understand each other. Nothing is copied, or even looked at.
+    ///
+    /// Fails as [`Transfer::run`] does, after some seconds at most.
+    pub fn greet(&self, cancel: &Cancel) -> Result<()> {
+        let quick = Self { timeout: GREETING, ..self.clone() };
+        quick.check(&What::Tree)?;
+        let way = quick.way(cancel)?;
+        // A list of no names.
+        let mut argv = quick.arguments(&way, true)?;
+        argv.extend(["--dry-run".into(), "--".into()]);
+        argv.extend([way.from.prefix(&self.from.path), way.to.prefix(&self.to.path)]);
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let _session = way.link.map(|link| link.session(cancel)).transpose()?;
+        let output = way.shell.run(&argv, Input::Bytes(Vec::new()), Limit::default(), cancel)?;
+        let name = format!("rsync from {} to {}", self.from.shell, self.to.shell);
+        let failed = ending(&name, output.status, &output.stderr, false);
+        failed.map_or(Ok(()), Err)
     }
 
     /// What [`Transfer::run`] does with a source that holds nothing: where it deletes, all that is at the destination goes.
@@ -285,6 +307,8 @@ impl Transfer {
         argv.push(format!("--timeout={}", self.timeout.as_secs().max(1)));
         if let Some(shell) = &way.remote_shell {
             argv.push(format!("--rsh={}", shell.join(" ")));
+            // From store to store the login may be for rsync alone, and what begins with another word is not taken for it.
+            let gently = if way.link.is_some() { gently } else { &[] };
             let far: Vec<&str> = gently.iter().copied().chain([way.far.as_str()]).collect();
             argv.push(format!("--rsync-path={}", quote(&far)?));
         }

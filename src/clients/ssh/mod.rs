@@ -21,7 +21,7 @@ mod user;
 pub use child::{Input, Limit, Output};
 pub use host::check_host;
 pub use link::Link;
-pub use options::Options;
+pub use options::{Onward, Options};
 pub use quote::quote;
 pub use run_dir::RunDir;
 pub use shell::Shell;

@@ -26,6 +26,17 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Where the sockets are, and which local user holds them.
     pub run_dir: Arc<RunDir>,
+    /// How its user logs in from there to other hosts, where that is known.
+    pub onward: Option<Onward>,
+}
+
+/// How a host's user logs in to other hosts: paths on that host.
+#[derive(Clone, Debug)]
+pub struct Onward {
+    /// The private key.
+    pub identity: PathBuf,
+    /// The only file of known hosts.
+    pub known_hosts: PathBuf,
 }
 
 impl Options {
@@ -39,6 +50,7 @@ impl Options {
             known_hosts: None,
             connect_timeout: Duration::from_secs(15),
             run_dir,
+            onward: None,
         }
     }
 
