@@ -76,11 +76,12 @@ fn obey(store: &Arc<Store>, words: &[&str]) -> Outcome<String> {
             Ok("ok".into())
         }
         ["fault", request, rest @ ..] => fault(store, request, rest).map_err(Fault::invalid_request).map(ok),
-        ["act", email, count, seed] => {
+        ["act", email, count, seed] | ["act", email, count, seed, _] => {
+            let kind = words.get(4).copied();
             let number =
                 |text: &str| text.parse().map_err(|_| Fault::invalid_request(format!("{text} is not a number")));
             let (count, seed) = (u32::try_from(number(count)?).unwrap_or(u32::MAX), number(seed)?);
-            act(store, email, count, seed).map(|()| format!("ok {count}"))
+            act(store, email, count, seed, kind).map(|()| format!("ok {count}"))
         }
         ["route", email] => route(store, email).map(|count| format!("ok {count}")),
         ["hold", on @ ("on" | "off")] => {
@@ -113,11 +114,11 @@ fn fault(store: &Store, request: &str, words: &[&str]) -> Result<(), String> {
 }
 
 /// What a user's session does: it is let in by the cached status, and uses the mailbox in memory.
-fn act(store: &Store, email: &str, count: u32, seed: u64) -> Outcome<()> {
+fn act(store: &Store, email: &str, count: u32, seed: u64, kind: Option<&str>) -> Outcome<()> {
     let account = store.directory.the_account(By::Name, email)?;
     status::check_login(&store.directory.status(&account)?, email)?;
     let mailbox = store.mailboxes.the_mailbox(store, account.id(), Fetch::Autocreate)?;
-    change::act(store, &mailbox, count, seed)
+    change::act(store, &mailbox, count, seed, kind)
 }
 
 /// What the proxy's look-up does when the user logs in: it goes by the directory, not by the cache, and

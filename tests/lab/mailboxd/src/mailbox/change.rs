@@ -7,42 +7,47 @@ use mysql::prelude::Queryable;
 use super::Mailbox;
 use super::deliver::Headers;
 use super::item::{FLAGGED, NewItem, REPLIED, SYSTEM_FLAGS, UNREAD, folder, kind};
-use super::state::Tag;
+use super::state::{Folder, Tag};
 use super::tx::Tx;
-use crate::fault::Outcome;
+use crate::fault::{Fault, Outcome};
 use crate::store::Store;
 
 type Rng = fastrand::Rng;
 type Action = fn(&mut Tx<'_>, &mut Rng) -> Outcome<bool>;
 
-/// What can happen, and how often of a hundred.
-const ACTIONS: [(u8, Action); 15] = [
-    (20, new_message),
-    (15, read_or_unread),
-    (8, flag),
-    (6, system_flag),
-    (12, move_message),
-    (6, hard_delete),
-    (6, soft_delete),
-    (4, create_tag),
-    (4, tag_message),
-    (3, rename_tag),
-    (4, new_document),
-    (4, revise_document),
-    (3, data_source),
-    (2, out_of_office),
-    (3, appointment),
+/// What can happen, how often of a hundred, and what it is called.
+const ACTIONS: [(u8, &str, Action); 18] = [
+    (20, "message", new_message),
+    (12, "read", read_or_unread),
+    (8, "flag", flag),
+    (6, "system-flag", system_flag),
+    (12, "move", move_message),
+    (6, "delete", hard_delete),
+    (6, "dump", soft_delete),
+    (4, "new-tag", create_tag),
+    (4, "tag", tag_message),
+    (3, "rename-tag", rename_tag),
+    (4, "document", new_document),
+    (4, "revision", revise_document),
+    (3, "data-source", data_source),
+    (2, "out-of-office", out_of_office),
+    (3, "appointment", appointment),
+    (1, "new-folder", new_folder),
+    (1, "rename-folder", rename_folder),
+    (1, "empty-dumpster", empty_dumpster),
 ];
 
-/// Does `count` changes, each in a transaction of its own. What cannot be done for want of an item
-/// becomes a new message.
+/// Does `count` changes, each in a transaction of its own: of all kinds, or of one. What cannot be done for want of an
+/// item becomes a new message.
 ///
 /// # Errors
-/// `mail.MAINTENANCE` or `service.FAILURE`; the changes before it stay.
-pub fn act(store: &Store, mailbox: &Mailbox, count: u32, seed: u64) -> Outcome<()> {
+/// `mail.MAINTENANCE` or `service.FAILURE`, the changes before it stay; `service.INVALID_REQUEST` for a kind that there
+/// is not.
+pub fn act(store: &Store, mailbox: &Mailbox, count: u32, seed: u64, kind: Option<&str>) -> Outcome<()> {
     let mut rng = Rng::with_seed(seed);
+    let named = kind.map(named).transpose()?;
     for _ in 0..count {
-        let action = pick(&mut rng);
+        let action = named.unwrap_or_else(|| pick(&mut rng));
         mailbox.write(store, |tx| {
             if !action(tx, &mut rng)? {
                 new_message(tx, &mut rng)?;
@@ -53,9 +58,14 @@ pub fn act(store: &Store, mailbox: &Mailbox, count: u32, seed: u64) -> Outcome<(
     Ok(())
 }
 
+fn named(kind: &str) -> Outcome<Action> {
+    let found = ACTIONS.into_iter().find(|(_, name, _)| *name == kind);
+    found.map(|(.., action)| action).ok_or_else(|| Fault::invalid_request(format!("{kind} is no kind of change")))
+}
+
 fn pick(rng: &mut Rng) -> Action {
     let mut at = rng.u8(..100);
-    for (weight, action) in ACTIONS {
+    for (weight, _, action) in ACTIONS {
         if at < weight {
             return action;
         }
@@ -335,13 +345,82 @@ fn appointment(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     Ok(true)
 }
 
+fn new_folder(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+    let Some(inbox) = tx.state.tree.folders.get(&folder::INBOX).cloned() else { return Ok(false) };
+    let (id, change, now, mailbox) = (tx.next_item(), tx.change(), tx.now, tx.mailbox.id);
+    let name = format!("folder {id} {}", text(rng, 1));
+    let made = Folder { name, parent: inbox.parent, count: 0, unread: 0, metadata: inbox.metadata };
+    let statement = format!(
+        "INSERT INTO {} (mailbox_id, id, type, parent_id, folder_id, date, size, unread, flags, tags, subject, name, \
+         metadata, mod_metadata, change_date, mod_content) VALUES (:mailbox, :id, 1, :parent, :parent, :now, 0, 0, 0, 0, \
+         :name, :name, :metadata, :change, :now, :change)",
+        tx.table("mail_item")
+    );
+    tx.sql.exec_drop(
+        statement,
+        params! {
+            "mailbox" => mailbox, "id" => id, "parent" => made.parent, "now" => now, "name" => &made.name,
+            "metadata" => &made.metadata, "change" => change,
+        },
+    )?;
+    tx.state.tree.folders.insert(id, made);
+    Ok(true)
+}
+
+/// A folder of the user's own gets another name.
+fn rename_folder(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+    let own: Vec<u32> = tx.state.tree.folders.keys().copied().filter(|id| *id > 255).collect();
+    let Some(id) = rng.choice(own) else { return new_folder(tx, rng) };
+    let (change, now, mailbox) = (tx.change(), tx.now, tx.mailbox.id);
+    let name = format!("folder {id} renamed {change}");
+    let statement = format!(
+        "UPDATE {} SET name = :name, subject = :name, mod_metadata = :change, change_date = :now \
+         WHERE mailbox_id = :mailbox AND id = :id",
+        tx.table("mail_item")
+    );
+    let values = params! { "name" => &name, "change" => change, "now" => now, "mailbox" => mailbox, "id" => id };
+    tx.sql.exec_drop(statement, values)?;
+    if let Some(f) = tx.state.tree.folders.get_mut(&id) {
+        f.name = name;
+    }
+    Ok(true)
+}
+
+/// All that was recoverable goes for good: rows first, the blobs when that is committed.
+fn empty_dumpster(tx: &mut Tx<'_>, _: &mut Rng) -> Outcome<bool> {
+    let mailbox = tx.mailbox.id;
+    let volumes = tx.store.volumes();
+    let mut found = false;
+    for (name, item) in [("mail_item_dumpster", "id"), ("revision_dumpster", "item_id")] {
+        let query = format!(
+            "SELECT {item}, mod_content, locator FROM {} WHERE mailbox_id = ? AND locator IS NOT NULL",
+            tx.table(name)
+        );
+        let blobs: Vec<(u32, u32, String)> = tx.sql.exec(query, (mailbox,))?;
+        for (item, mod_content, locator) in blobs {
+            found = true;
+            if let Some(volume) = volumes.at(&locator) {
+                tx.doom(volume.blob_path(mailbox, item, mod_content));
+            }
+        }
+    }
+    for name in ["appointment_dumpster", "revision_dumpster", "mail_item_dumpster"] {
+        tx.sql.exec_drop(format!("DELETE FROM {} WHERE mailbox_id = ?", tx.table(name)), (mailbox,))?;
+    }
+    if found {
+        return Ok(true);
+    }
+    // For the next time.
+    soft_delete(tx, &mut Rng::with_seed(u64::from(tx.now)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn weights_make_a_hundred() {
-        assert_eq!(ACTIONS.iter().map(|(w, _)| u32::from(*w)).sum::<u32>(), 100);
+        assert_eq!(ACTIONS.iter().map(|(w, ..)| u32::from(*w)).sum::<u32>(), 100);
     }
 
     #[test]

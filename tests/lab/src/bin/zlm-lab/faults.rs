@@ -2,35 +2,29 @@
 //! taken up again or undone; judged by the oracle. The operations come from a move's own journal, so that a new one cannot
 //! escape.
 
-mod plan;
-mod process;
+pub mod plan;
+pub mod process;
 mod random;
-mod round;
-mod trouble;
-mod verdict;
+pub mod round;
+pub mod trouble;
+pub mod verdict;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
-use zlm_lab::Lab;
 
+use super::bench::{self, Bench};
 use plan::{Plan, Points};
 use round::Round;
 
 /// The store that mailboxes are moved from, and where zlm runs.
-const SOURCE: &str = "store1";
+pub const SOURCE: &str = "store1";
 /// The store that they are moved to.
-const DEST: &str = "store2";
-/// Mailboxes of one lab; more of them make the look at neighbours slow.
-const ROUNDS: u32 = 25;
-
+pub const DEST: &str = "store2";
 #[derive(Args)]
 pub struct Faults {
     /// The program to try, built with the feature `failpoints`.
@@ -81,35 +75,17 @@ impl Faults {
         let zlm = self.zlm.canonicalize().with_context(|| self.zlm.display().to_string())?;
         let points = {
             let mut bench = Bench::new(dir.join("0"), &zlm);
-            let points = bench.round()?.points();
+            let points = round(&mut bench)?.points();
             bench.down()?;
             points?
         };
         let plans = self.choose(&points);
         eprintln!("seed {}: {} operations, {} faults", self.seed, points.operations.len(), plans.len());
-        let until = self.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-        let (queue, sums) = (Mutex::new(plans.into_iter()), Mutex::new((0, 0)));
-        let broken = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let workers: Vec<_> = (1..=self.jobs.max(1))
-                .map(|job| {
-                    let (queue, sums, broken, zlm) = (&queue, &sums, &broken, &zlm);
-                    scope.spawn(move || -> Result<()> {
-                        let mut bench = Bench::new(dir.join(job.to_string()), zlm);
-                        while !broken.load(Ordering::SeqCst) && until.is_none_or(|until| Instant::now() < until) {
-                            let Some(plan) = lock(queue).next() else { break };
-                            let clean = bench.try_out(&plan).inspect_err(|_| broken.store(true, Ordering::SeqCst))?;
-                            let mut sums = lock(sums);
-                            sums.0 += 1;
-                            sums.1 += usize::from(!clean);
-                        }
-                        bench.down()
-                    })
-                })
-                .collect();
-            workers.into_iter().try_for_each(|worker| worker.join().expect("the thread does not panic"))
+        let (runs, violations) = bench::each((dir, &zlm), self.jobs, self.seconds, plans, |bench, plan| {
+            let started = Instant::now();
+            let ended = round(bench).and_then(|round| round.suffer(plan));
+            bench.told(plan, started, ended.map(|verdict| (verdict.ending, verdict.violations)))
         })?;
-        let (runs, violations) = *lock(&sums);
         let sums = Sums { runs, violations, points: points.operations.len() * 2 };
         match self.json {
             true => println!("{}", serde_json::to_string(&sums)?),
@@ -134,80 +110,15 @@ impl Faults {
         if count == length && self.seconds.is_none() {
             return all;
         }
-        // Steps that share no factor with the number of faults come by each of them once before any twice.
-        let step = (length * 5 / 13..).find(|step| gcd(*step, length) == 1).unwrap_or(1);
-        let start = usize::try_from(self.seed % length.max(1) as u64).unwrap_or(0);
-        (0..count).map(|n| all[(start + n * step) % length].clone()).collect()
+        all = bench::spread(all, self.seed);
+        all.truncate(count);
+        all
     }
 }
 
-fn gcd(a: usize, b: usize) -> usize {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().expect("nobody panics with it")
-}
-
-/// A lab that one worker tries one fault after the other in.
-struct Bench<'a> {
-    dir: PathBuf,
-    zlm: &'a Path,
-    lab: Option<Lab>,
-    serial: u32,
-}
-
-impl<'a> Bench<'a> {
-    fn new(dir: PathBuf, zlm: &'a Path) -> Self {
-        Self { dir, zlm, lab: None, serial: 0 }
-    }
-
-    /// An account that is to move, in a lab that is not worn out.
-    fn round(&mut self) -> Result<Round<'_>> {
-        if self.serial >= ROUNDS {
-            self.down()?;
-        }
-        let lab = match self.lab.take() {
-            Some(lab) => lab,
-            None => self.boot()?,
-        };
-        self.serial += 1;
-        Round::new(self.lab.insert(lab), self.zlm, self.serial)
-    }
-
-    fn boot(&mut self) -> Result<Lab> {
-        self.serial = 0;
-        std::fs::create_dir_all(self.dir.parent().context("the directory of labs")?)?;
-        let lab = Lab::boot(&self.dir)?;
-        lab.rest()?;
-        Ok(lab)
-    }
-
-    /// Tries a plan, and tells; whether it went well.
-    fn try_out(&mut self, plan: &Plan) -> Result<bool> {
-        let started = Instant::now();
-        let result = self.round().and_then(|round| round.suffer(plan));
-        let seconds = started.elapsed().as_secs_f64();
-        let mut lines = Vec::new();
-        match result {
-            Ok(verdict) if verdict.violations.is_empty() => {
-                eprintln!("ok   {seconds:5.1} s {:<11} {plan}", verdict.ending);
-                return Ok(true);
-            }
-            Ok(verdict) => lines.extend(verdict.violations),
-            Err(error) => lines.push(format!("{error:#}")),
-        }
-        let lines: String = lines.iter().map(|line| format!("\n     {line}")).collect();
-        eprintln!("BAD  {seconds:5.1} s {plan}{lines}");
-        // What is left would be counted against the next ones.
-        self.down()?;
-        Ok(false)
-    }
-
-    fn down(&mut self) -> Result<()> {
-        match self.lab.take() {
-            Some(lab) => lab.down(),
-            None => Ok(()),
-        }
-    }
+/// An account that is to move, in a lab that is not worn out.
+fn round<'a>(bench: &'a mut Bench<'_>) -> Result<Round<'a>> {
+    let zlm = bench.zlm;
+    let (lab, serial) = bench.lab()?;
+    Round::new(lab, zlm, serial)
 }

@@ -1,10 +1,12 @@
 //! The command of the lab.
 
+mod bench;
 mod contests;
 mod demo;
 mod faults;
 mod golden;
 mod mail;
+mod situations;
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -94,6 +96,8 @@ enum Action {
     Faults(faults::Faults),
     /// Move mailboxes that Zimbra's own classes wrote, back and there again, and hold them against what was written.
     Golden(golden::Golden),
+    /// Move mailboxes and sites that are ordinary in the world, with peers that fail behind the switch, and judge.
+    Situations(situations::Situations),
     /// Let two want one account: operators at once, a run that wakes too late, one whose journal is lost.
     Contests(contests::Contests),
     /// Keep what an account and all around it is, or judge what it has become.
@@ -135,6 +139,7 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
         Action::Demo(demo) => return demo.act(dir),
         Action::Faults(faults) => return faults.act(dir),
         Action::Golden(golden) => return golden.act(dir),
+        Action::Situations(situations) => return situations.act(dir),
         Action::Contests(contests) => return contests.act(dir),
         Action::Oracle(oracle) => return oracle.act(&Lab::open(dir)?),
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use zlm_lab::lab_mail::oracle::Before;
 use zlm_lab::lab_mail::seed::Spec;
-use zlm_lab::{Lab, operations};
+use zlm_lab::{Lab, Seat, operations};
 
 use super::plan::{Ending, Plan, Points};
 use super::process::{Ended, Process};
@@ -31,8 +31,11 @@ const RATE: f64 = 4.0;
 pub struct Round<'a> {
     pub lab: &'a Lab,
     zlm: String,
+    seat: Seat,
     pub local: String,
     pub id: String,
+    /// The status of the account.
+    pub status: String,
     pub before: Before,
 }
 
@@ -46,19 +49,39 @@ struct Record {
 impl<'a> Round<'a> {
     /// Adds the account with the number `serial`.
     pub fn new(lab: &'a Lab, zlm: &Path, serial: u32) -> Result<Self> {
+        Self::shaped(lab, zlm, serial, &[], |_| {})
+    }
+
+    /// The same with attributes, and with the mailbox that `shape` makes of a small one.
+    pub fn shaped(
+        lab: &'a Lab,
+        zlm: &Path,
+        serial: u32,
+        attributes: &[(&str, &str)],
+        shape: impl FnOnce(&mut Spec),
+    ) -> Result<Self> {
         let local = format!("f{serial}");
         let source = lab.host(SOURCE)?;
         let zlm = source.install(zlm)?;
         fs::write(source.dir.join("tmp/faults.toml"), SETTINGS)?;
-        let shape = |spec: &mut Spec| {
+        let small = |spec: &mut Spec| {
             spec.items = 60;
             spec.blob_bytes = Some(2 << 10);
+            shape(spec);
         };
         // Group 5 of the destination takes no texts of others.
         let group = [1, 2, 3, 4, 6, 7, 8, 9, 10][serial as usize % 9];
-        let id = lab.add_mailbox(&local, SOURCE, serial * 100 + group, &[], shape)?;
+        let id = lab.add_mailbox(&local, SOURCE, serial * 100 + group, attributes, small)?;
+        let status = lab.account_value(&local, "zimbraAccountStatus")?.unwrap_or_default();
         let before = lab.before_move(&local)?;
-        Ok(Self { lab, zlm, local, id, before })
+        Ok(Self { lab, zlm, seat: zlm_lab::SOURCE, local, id, status, before })
+    }
+
+    /// The same with somebody who runs `zlm` elsewhere than as root at the source.
+    pub fn from(mut self, seat: Seat, zlm: &Path) -> Result<Self> {
+        self.zlm = self.lab.host(seat.host)?.install(zlm)?;
+        self.seat = seat;
+        Ok(self)
     }
 
     pub fn email(&self) -> String {
@@ -67,10 +90,17 @@ impl<'a> Round<'a> {
 
     /// `zlm` with arguments, which dies or stands still at failpoints.
     pub fn start(&self, words: &[&str], failpoint: &str) -> Result<Process> {
-        let words: Vec<&str> = [self.zlm.as_str()].iter().chain(words).copied().collect();
-        let mut command: Command = self.lab.host(SOURCE)?.command("root", &words);
-        command.env("ZLM_FAILPOINT", failpoint).env("TMPDIR", "/var/tmp").env("ZLM_CONFIG", "/var/tmp/faults.toml");
+        let mut command = self.command(words)?;
+        command.env("ZLM_FAILPOINT", failpoint).env("ZLM_CONFIG", "/var/tmp/faults.toml");
         Process::start(command, self.lab.dir())
+    }
+
+    /// `zlm` with arguments, and nothing configured.
+    pub fn command(&self, words: &[&str]) -> Result<Command> {
+        let words: Vec<&str> = [self.zlm.as_str()].iter().chain(words).copied().collect();
+        let mut command = self.lab.host(self.seat.host)?.command(self.seat.user, &words);
+        command.env("TMPDIR", "/var/tmp");
+        Ok(command)
     }
 
     pub fn run(&self, words: &[&str]) -> Result<Ended> {
@@ -87,11 +117,16 @@ impl<'a> Round<'a> {
         let ended = self.start_move("")?.end()?;
         ensure!(ended.code == Some(0), "an undisturbed move: {}", ended.said);
         let run = ended.outcome.context("an undisturbed move says nothing")?.run;
-        let out = self.lab.host(SOURCE)?.command("root", &[&self.zlm, "show", &run]).output()?;
-        let operations = operations(&String::from_utf8(out.stdout)?);
+        let operations = self.done(&run)?;
         ensure!(operations.len() > 20, "an undisturbed move did only {operations:?}");
         let switch = operations.iter().position(|(_, what)| what.contains("zimbraMailHost"));
         Ok(Points { switch: switch.context("an undisturbed move does not switch")? + 1, operations })
+    }
+
+    /// The operations that a run has done: name and description, in order.
+    pub fn done(&self, run: &str) -> Result<Vec<(String, String)>> {
+        let out = self.command(&["show", run])?.output()?;
+        Ok(operations(&String::from_utf8(out.stdout)?))
     }
 
     /// Carries a plan out while mail comes in, ends the run for good, and judges.
@@ -111,7 +146,7 @@ impl<'a> Round<'a> {
             trouble.clear(self.lab)?;
         }
         let journal = mail.end().context("mail")?;
-        judge.conclude(self, &journal)
+        judge.conclude(self, Some(&journal), false)
     }
 
     /// The process that everything happens to.
@@ -198,7 +233,7 @@ impl<'a> Round<'a> {
 
     /// Runs that were not ended, about this account or none.
     pub fn left(&self) -> Result<Vec<String>> {
-        let out = self.lab.host(SOURCE)?.command("root", &[&self.zlm, "ps", "--json"]).output()?;
+        let out = self.command(&["ps", "--json"])?.output()?;
         ensure!(out.status.success(), "zlm ps: {}", String::from_utf8_lossy(&out.stderr));
         let email = self.email();
         let mut runs = Vec::new();

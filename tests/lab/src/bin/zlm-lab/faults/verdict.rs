@@ -85,7 +85,7 @@ impl Judge {
         if wanted.is_some_and(|wanted| wanted != self.home) {
             self.violated(format!("I12 the account is on {host}, and the outcome is {told}"));
         }
-        if wanted.is_some() && status != "active" {
+        if wanted.is_some() && status != round.status {
             self.violated(format!("I12 the account is {status}, and the outcome is {told}"));
         }
         if outcome.switched && self.home != Home::Moved && code != 4 {
@@ -130,11 +130,11 @@ impl Judge {
         Ok(())
     }
 
-    /// Judges what is there, by the oracle and beyond it.
-    pub fn conclude(mut self, round: &Round<'_>, journal: &Journal) -> Result<Verdict> {
+    /// Judges what is there, by the oracle and beyond it. Arguments as of [`zlm_lab::Lab::check_moved`].
+    pub fn conclude(mut self, round: &Round<'_>, journal: Option<&Journal>, items_changed: bool) -> Result<Verdict> {
         let report = match self.home {
-            Home::Moved => round.lab.check_moved(&round.before, SOURCE, DEST, Some(journal), false)?,
-            Home::RolledBack => round.lab.check_rolled_back(&round.before, SOURCE, DEST, Some(journal), false)?,
+            Home::Moved => round.lab.check_moved(&round.before, SOURCE, DEST, journal, items_changed)?,
+            Home::RolledBack => round.lab.check_rolled_back(&round.before, SOURCE, DEST, journal, items_changed)?,
         };
         self.violations.extend(report.lines.iter().take(10).cloned());
         let source = &round.lab.host(SOURCE)?.dir;
@@ -157,10 +157,13 @@ impl Judge {
     fn writable(&mut self, round: &Round<'_>) -> Result<()> {
         let (home, other) = if self.home == Home::Moved { (DEST, SOURCE) } else { (SOURCE, DEST) };
         let act = format!("act {} 1 1", round.email());
-        for (store, wanted) in [(home, true), (other, false)] {
+        for (store, wanted) in [(home, round.status == "active"), (other, false)] {
             let answer = round.lab.host(store)?.mailboxd_control(&act)?;
             if answer.starts_with("ok") != wanted {
-                self.violated(format!("I5 {store}, which is {} the home: {answer}", if wanted { "" } else { "not" }));
+                self.violated(format!(
+                    "I5 {store}, which is {} the home: {answer}",
+                    if store == home { "" } else { "not" }
+                ));
             }
         }
         let locked = round.lab.host(home)?.mailboxd_control(&format!("locked {}", round.id))?;
