@@ -52,6 +52,8 @@ pub struct Run {
     subject: Mutex<Option<Subject>>,
     frozen: Mutex<Frozen>,
     nested: OnceLock<Arc<dyn Nested>>,
+    /// Servers that are not told: they do not answer.
+    without: Vec<String>,
     asker: Option<Asker>,
 }
 
@@ -78,8 +80,27 @@ impl Run {
             subject: Mutex::default(),
             frozen: Mutex::default(),
             nested: OnceLock::new(),
+            without: Vec::new(),
             asker,
         }
+    }
+
+    /// Leaves servers out that do not answer: they are told nothing, on the way back neither.
+    pub fn leaving_out(mut self, without: Vec<String>) -> Self {
+        self.without = without;
+        self
+    }
+
+    /// The servers that are left out.
+    pub fn without(&self) -> &[String] {
+        &self.without
+    }
+
+    /// Whether a server is left out, its mailboxd or its memcached. A mailboxd of the mailbox's own two stores never is.
+    pub fn leaves_out(&self, host: &str, is_store: bool) -> bool {
+        let is_end =
+            || self.subject().is_some_and(|subject| [subject.source, subject.dest].iter().any(|end| end == host));
+        self.without.iter().any(|other| other.eq_ignore_ascii_case(host)) && !(is_store && is_end())
     }
 
     /// Says what the run is about, for events and for what is told when it fails.

@@ -113,7 +113,9 @@ pub mod accounts {
     ///
     /// Options: `stores`, `memcached`: arrays of server names. Each server is asked for itself, all at once, and
     /// the answer is looked at: after it, each store was seen to know the account's present host and status.
-    /// Fails with the first server's error (`unreachable`, `peer`, `unequal`), naming all that failed.
+    /// Servers that the run leaves out are told nothing. Behind the switch a mailboxd where nobody listens, other than the
+    /// account's home, is waited for 15 seconds: it has nothing cached. Fails with the first server's error (`unreachable`,
+    /// `peer`, `unequal`), naming all that failed.
     ///
     /// In a plan: each server, and each key.
     ///
@@ -123,7 +125,7 @@ pub mod accounts {
         let run = run(&ctx)?;
         attempt(&ctx, |_| {
             let FlushCaches { stores, memcached } = decode("flush_caches", &options)?;
-            ops::flush_caches::all(&run.gate, &run.site, &account.0, &stores, &memcached)
+            ops::flush_caches::all(&run, &account.0, &stores, &memcached)
         })
     }
 }

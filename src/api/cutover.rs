@@ -8,13 +8,14 @@ use rhai::{FnPtr, Map};
 
 use super::handles::{Account, Freeze, Move, Store, Survey, Verified};
 use super::options::{FrozenWithin, Look, LookBack, decode};
-use super::{Fault, Scripted, attempt, encode, run};
+use super::{Fault, Scripted, array, attempt, encode, run};
 use crate::error::Kind;
 use crate::ops;
 
 #[export_module]
 pub mod cutover {
-    /// Preflight: finds out everything about moving an account to a store, and every reason against it.
+    /// Preflight: finds out everything about moving an account to a store, and every reason against it. Every mailboxd and
+    /// memcached that must be told of it is asked whether it answers, but for those that the run leaves out.
     ///
     /// Arguments: the account; the name of the destination. Returns a `Survey`; its `problems` say what stands in
     /// the way. Fails only when it cannot look (`unreachable`, `denied`).
@@ -234,6 +235,17 @@ pub mod cutover {
             run.gate.pass(&ops::abandon::Abandon { site, claims, account: account.0, dest, status })
         })?;
         encode(&ctx, &abandoned)
+    }
+
+    /// The servers that this run leaves out, since they do not answer: nothing tells them anything, on the way back too. They
+    /// are named by the option `without`, of type `list`, of a script that declares it, and by `zlm resume --without`.
+    ///
+    /// Returns an array of names. In a plan: the same.
+    ///
+    /// Example: `if left_out().len() > 0 { warn("they read the directory when they start"); }`
+    #[rhai_fn(volatile, return_raw)]
+    pub fn left_out(ctx: NativeCallContext) -> Scripted<rhai::Array> {
+        attempt(&ctx, |run| Ok(array(run.without().iter().cloned())))
     }
 
     /// Seconds that the account was in maintenance during this run.

@@ -49,7 +49,7 @@ pub mod lists {
             let typed: BTreeMap<String, String> = script_options
                 .into_iter()
                 .filter(|(_, value)| !value.is_unit())
-                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .map(|(name, value)| (name.to_string(), typed(value)))
                 .collect();
             run.run_script(path, &typed, log.as_deref())
         })?;
@@ -61,5 +61,13 @@ pub mod lists {
     /// Example: `if failed > 0 { throw partial(failed + " of " + total + " failed"); }`
     pub fn partial(message: &str) -> Map {
         Map::from([("kind".into(), "partial".into()), ("message".into(), message.to_owned().into())])
+    }
+}
+
+/// A value as it is typed on the command line: the items of a list with commas between them.
+fn typed(value: Dynamic) -> String {
+    match value.try_cast_result::<Array>() {
+        Ok(items) => items.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        Err(value) => value.to_string(),
     }
 }

@@ -34,6 +34,9 @@ pub(super) struct History {
 pub(super) struct Resume {
     /// The run
     run: String,
+    /// A server that does not answer, and is left out: it is told nothing; may be given several times
+    #[arg(long, value_name = "HOST")]
+    without: Vec<String>,
     /// Print the outcome as one line of JSON
     #[arg(long)]
     json: bool,
@@ -43,6 +46,9 @@ pub(super) struct Resume {
 pub(super) struct Rollback {
     /// The run
     run: String,
+    /// A server that does not answer, and is left out: it is told nothing; may be given several times
+    #[arg(long, value_name = "HOST")]
+    without: Vec<String>,
     /// Print the outcome as one line of JSON
     #[arg(long)]
     json: bool,
@@ -105,7 +111,7 @@ impl Resume {
         if let Some(status) = ended(common, &self.run, State::Done)? {
             return Ok(status);
         }
-        end(common, cancel, self.json, |host| host.resume(&self.run))
+        end(common, cancel, self.json, |host| host.resume(&self.run, &self.without))
     }
 }
 
@@ -114,7 +120,7 @@ impl Rollback {
         if let Some(status) = ended(common, &self.run, State::RolledBack)? {
             return Ok(status);
         }
-        end(common, cancel, self.json, |host| host.roll_back(&self.run))
+        end(common, cancel, self.json, |host| host.roll_back(&self.run, &self.without))
     }
 }
 

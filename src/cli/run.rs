@@ -135,8 +135,8 @@ fn parse<'a>(checked: &Checked, words: impl Iterator<Item = &'a String>) -> Pars
             if matches.get_flag(&option.name) {
                 options.insert(option.name.clone(), "true".to_owned());
             }
-        } else if let Some(value) = matches.get_one::<String>(&option.name) {
-            options.insert(option.name.clone(), value.clone());
+        } else if let Some(values) = matches.get_many::<String>(&option.name) {
+            options.insert(option.name.clone(), values.cloned().collect::<Vec<_>>().join(","));
         }
     }
     Parsed::Flags(Flags {
@@ -184,6 +184,7 @@ fn argument(option: &ScriptOption) -> Arg {
         OptionType::Path => arg.value_name("PATH"),
         OptionType::Duration => arg.value_name("TIME"),
         OptionType::String => arg.value_name("TEXT"),
+        OptionType::List => arg.value_name("TEXT").action(ArgAction::Append),
     }
 }
 

@@ -117,6 +117,11 @@ impl<'a> Watch<'a> {
         self.gate.check_guard()
     }
 
+    /// Whether the run is past its switch for certain, so that there is only the way on.
+    pub fn is_past_switch(&self) -> bool {
+        self.gate.is_past_switch()
+    }
+
     /// Reports how far the operation is; `unit` is `rows`, `blobs` or `bytes`.
     pub fn progress(&self, unit: &'static str, done: u64, total: Option<u64>) {
         self.gate.emit(&Event::Progress { id: self.id, unit, done, total });

@@ -17,7 +17,7 @@ pub use diagnostic::Diagnostic;
 pub use outcome::{Failure, Outcome};
 pub use reconcile::Reconciled;
 pub use reversal::REVERSE;
-pub use script::{OptionType, Script, ScriptOption, arguments, flag};
+pub use script::{OptionType, Script, ScriptOption, WITHOUT, arguments, flag};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -153,16 +153,18 @@ impl Host {
     pub fn run(&self, checked: &Checked, options: &BTreeMap<String, String>, mode: Mode) -> Result<Outcome> {
         let args = arguments(&checked.options, options)?;
         let site = Arc::new(Site::new(self.config.clone(), self.cancel.clone())?);
-        let begun = Begun { args, options: options.clone(), mode, reporter: self.reporter.clone(), again: None };
+        let without = script::left_out(options);
+        let reporter = self.reporter.clone();
+        let begun = Begun { args, options: options.clone(), without, mode, reporter, again: None };
         self.run_on(site, checked, begun)
     }
 
     /// Takes a run up again that died, or that waits for something to be put right: its pinned script runs from the
-    /// top, and what was done gives what it gave.
+    /// top, and what was done gives what it gave. It leaves the servers out that it left out, and `without`.
     ///
     /// Fails with [`Kind::NotFound`], [`Kind::Held`] while it is at work, [`Kind::Usage`] when it has ended, and
-    /// [`Kind::Refused`] when part of it was undone.
-    pub fn resume(&self, run: &str) -> Result<Outcome> {
+    /// [`Kind::Refused`] when part of it was undone, or a server that is to be left out answers.
+    pub fn resume(&self, run: &str, without: &[String]) -> Result<Outcome> {
         let journal = self.open_journal()?;
         let record = journal.record(run)?;
         if record.state.is_over() {
@@ -180,8 +182,9 @@ impl Host {
         let checked = host.check(&Script::from_text(script, text))?;
         let args = arguments(&checked.options, &options)?;
         let site = Arc::new(Site::new(self.config.clone(), self.cancel.clone())?);
+        let without = outcome::left_out(&site, &record, without)?;
         let again = Some((taken_up(&site, &journal, run, subject)?, record));
-        let begun = Begun { args, options, mode: Mode::Live, reporter: self.reporter.clone(), again };
+        let begun = Begun { args, options, without, mode: Mode::Live, reporter: self.reporter.clone(), again };
         host.run_on(site, &checked, begun)
     }
 
@@ -189,7 +192,7 @@ impl Host {
     ///
     /// Fails as [`Host::resume`] does, and with [`Kind::Refused`] when the mailbox has
     /// its new home: then a run only goes forward.
-    pub fn roll_back(&self, run: &str) -> Result<Outcome> {
+    pub fn roll_back(&self, run: &str, without: &[String]) -> Result<Outcome> {
         let journal = self.open_journal()?;
         let record = journal.record(run)?;
         if record.state.is_over() {
@@ -197,9 +200,10 @@ impl Host {
         }
         let cancel = self.cancel.patient();
         let site = Arc::new(Site::new(self.config.clone(), cancel.clone())?);
+        let without = outcome::left_out(&site, &record, without)?;
         let journal = taken_up(&site, &journal, run, record.subject.clone())?;
         let gate = Gate::new(Mode::Live, cancel, self.reporter.clone()).with_journal(journal)?;
-        let run = Arc::new(Run::new(gate, site, run.to_owned(), self.asker.clone()));
+        let run = Arc::new(Run::new(gate, site, run.to_owned(), self.asker.clone()).leaving_out(without));
         outcome::roll_back(&run, &record)
     }
 
@@ -228,7 +232,7 @@ impl Host {
         if let Some(journal) = journal {
             gate = gate.with_journal(journal)?;
         }
-        let run = Arc::new(Run::new(gate, site, id, self.asker.clone()));
+        let run = Arc::new(Run::new(gate, site, id, self.asker.clone()).leaving_out(begun.without));
         run.set_nested(Arc::new(Nesting { host: self.clone(), folder: checked.script.path.clone() }));
         if let Some(record) = record {
             match outcome::take_up(&run, &record, false) {
@@ -263,6 +267,8 @@ fn taken_up(site: &Site, journal: &Journal, run: &str, subject: Option<serde_jso
 struct Begun {
     args: Map,
     options: BTreeMap<String, String>,
+    /// Servers that it leaves out.
+    without: Vec<String>,
     mode: Mode,
     reporter: SharedReporter,
     /// The journal of a run that is taken up again, and what it has of it.
@@ -294,7 +300,8 @@ impl Nested for Nesting {
             Some(file) => crate::logfile::tee(parent.gate.reporter().clone(), file)?,
             None => parent.gate.reporter().clone(),
         };
-        let begun = Begun { args, options: options.clone(), mode, reporter, again: None };
+        let without = script::left_out(options);
+        let begun = Begun { args, options: options.clone(), without, mode, reporter, again: None };
         let outcome = self.host.run_on(parent.site.clone(), &checked, begun)?;
         parent.gate.absorb(&outcome.plan, outcome.subject.as_ref().map(|subject| subject.email.as_str()));
         Ok(serde_json::to_value(outcome.summary()).unwrap_or_default())

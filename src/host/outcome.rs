@@ -7,6 +7,7 @@ use rhai::{Dynamic, EvalAltResult, Map, Position};
 use serde::Serialize;
 
 use super::diagnostic::without_position;
+use super::script;
 use crate::api::{Fault, Location};
 use crate::error::{Context, Error, Kind, Result};
 use crate::gate::Rollback;
@@ -203,6 +204,19 @@ pub(super) fn is_at_source(site: &Site, subject: Option<serde_json::Value>) -> b
     now.zip(subject).is_some_and(|(now, subject)| now.store.as_deref() == Some(&subject.source))
 }
 
+/// The servers that a run leaves out which is taken up again: those that it left out before, and `more`.
+///
+/// Fails with [`Kind::Refused`] when one of these answers.
+pub(super) fn left_out(site: &Site, record: &Record, more: &[String]) -> Result<Vec<String>> {
+    let mut without = script::left_out(&record.pinned.options);
+    let more: Vec<String> = more.iter().filter(|host| !without.contains(host)).cloned().collect();
+    if let (Some(subject), false) = (subject_of(record)?, more.is_empty()) {
+        ops::peers::refuse_to_leave_out(site, &subject, &more)?;
+    }
+    without.extend(more);
+    Ok(without)
+}
+
 fn subject_of(record: &Record) -> Result<Option<Subject>> {
     let subject = record.subject.clone().map(serde_json::from_value).transpose();
     subject.context(Kind::Data, || format!("run {}: what it is about", record.run))
@@ -281,8 +295,7 @@ pub(super) fn not_taken_up(run: &Arc<Run>, record: &Record, started: Instant, er
 /// A script whose journal was lost reads the account again, and must find it as it was: unlocked and with its status.
 /// Its copy stays, and is taken up where it is staged.
 fn begin_anew(run: &Run) -> Result<()> {
-    let rollback =
-        run.gate.roll_back_only(ops::undo::is_of_account, |undo| ops::undo::perform(&run.site, &run.claims, undo));
+    let rollback = run.gate.roll_back_only(ops::undo::is_of_account, |undo| ops::undo::perform(run, &run.site, undo));
     rollback.failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
 }
 
@@ -290,7 +303,7 @@ fn begin_anew(run: &Run) -> Result<()> {
 fn undo(run: &Run, site: &Site, failure: &mut Failure) {
     // A signal that ended zlm's children too has ended the tunnels of its claims.
     run.claims.reach(|store| Ok(site.store(store)?.db().target().clone()));
-    let Rollback { undone, failed, .. } = run.gate.roll_back(|undo| ops::undo::perform(site, &run.claims, undo));
+    let Rollback { undone, failed, .. } = run.gate.roll_back(|undo| ops::undo::perform(run, site, undo));
     failure.undone = undone;
     failure.not_undone = failed;
     if let Some(at) = failure.not_undone.iter().position(|(_, error)| error.is_lost()) {

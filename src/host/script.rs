@@ -11,6 +11,10 @@ use crate::error::{Context, Error, Kind, Result};
 /// The largest script that is read, in bytes.
 const MAX_SCRIPT: u64 = 1024 * 1024;
 
+/// The option that names servers which do not answer and are told nothing. It is the run's: whatever flushes caches leaves
+/// them out, on the way back too.
+pub const WITHOUT: &str = "without";
+
 /// The type of an option's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -25,6 +29,8 @@ pub enum OptionType {
     Path,
     /// A number of seconds, or `90s`, `5m`, `2h`.
     Duration,
+    /// Texts, given one by one or with commas between them; an array, which is empty where none is given.
+    List,
 }
 
 /// One option that a script declares in its `const OPTIONS`.
@@ -136,6 +142,7 @@ pub fn arguments(options: &[ScriptOption], given: &BTreeMap<String, String>) -> 
                     .hint(option.help.clone()));
             }
             (None, None) if option.kind == OptionType::Bool => Dynamic::FALSE,
+            (None, None) if option.kind == OptionType::List => rhai::Array::new().into(),
             (None, None) => Dynamic::UNIT,
         };
         args.insert(option.name.as_str().into(), value);
@@ -155,6 +162,7 @@ fn parse(option: &ScriptOption, text: &str) -> Result<Dynamic> {
     match option.kind {
         OptionType::String | OptionType::Path if text.is_empty() => Err(wrong("a value")),
         OptionType::String | OptionType::Path => Ok(text.to_owned().into()),
+        OptionType::List => Ok(listed(text).map(Dynamic::from).collect::<rhai::Array>().into()),
         OptionType::Int => text.parse::<i64>().map(Dynamic::from).map_err(|_| wrong("a whole number")),
         OptionType::Bool => match text {
             "true" | "yes" => Ok(Dynamic::TRUE),
@@ -163,6 +171,16 @@ fn parse(option: &ScriptOption, text: &str) -> Result<Dynamic> {
         },
         OptionType::Duration => seconds(text).map(Dynamic::from).ok_or_else(|| wrong("a duration such as 90s, 5m, 2h")),
     }
+}
+
+/// The texts of a list.
+fn listed(text: &str) -> impl Iterator<Item = String> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned)
+}
+
+/// The servers that a run leaves out: the option [`WITHOUT`], of every script that declares it.
+pub(super) fn left_out(options: &BTreeMap<String, String>) -> Vec<String> {
+    options.get(WITHOUT).map(|hosts| listed(hosts).collect()).unwrap_or_default()
 }
 
 fn seconds(text: &str) -> Option<f64> {
@@ -195,6 +213,16 @@ mod tests {
         let args = arguments(&options, &given).unwrap();
         assert_eq!(args["email"].clone().into_string().unwrap(), "a@b");
         assert_eq!(args["max_frozen"].as_float().unwrap(), 120.0);
+    }
+
+    #[test]
+    fn lists_are_given_one_by_one_or_with_commas() {
+        let options = [option(WITHOUT, OptionType::List, false)];
+        let given = BTreeMap::from([(WITHOUT.into(), "proxy1.lab.test, store7.lab.test".into())]);
+        let args = arguments(&options, &given).unwrap();
+        assert_eq!(args[WITHOUT].clone().into_typed_array::<String>().unwrap(), ["proxy1.lab.test", "store7.lab.test"]);
+        assert_eq!(left_out(&given).len(), 2);
+        assert!(arguments(&options, &BTreeMap::new()).unwrap()[WITHOUT].read_lock::<rhai::Array>().unwrap().is_empty());
     }
 
     #[test]

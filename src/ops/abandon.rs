@@ -112,7 +112,9 @@ impl Operation for Abandon {
             attributes.insert("zimbraMailStatus".to_owned(), vec![mail_status.clone()]);
         }
         soap_modify::set(&self.site, &self.account.id, &attributes, watch.cancel())?;
-        flush_caches::accounts(&self.site, &self.account.id)?;
+        for text in flush_caches::accounts(&self.site, &self.account.id, &[])? {
+            watch.warn(text);
+        }
         let volumes = store::facts(&mut *dest.session()?)?.volumes;
         let mut abandoned = Abandoned::default();
         for (_, placeholder) in self.staged()? {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::blobs::still_lost;
 use super::claim;
 use super::kept::Kept;
+use super::peers;
 use crate::blobs::{Expected, Listing, Tree};
 use crate::clients::db::Session;
 use crate::clients::soap::MailboxProbe;
@@ -160,6 +161,7 @@ pub fn survey(run: &Run, account: &Account, dest: &str, allow_missing_blobs: boo
         allow_missing_blobs,
         run: run.id.clone(),
         holds: !run.claims.is_empty(),
+        without: run.without().to_vec(),
     };
     tell(run, account, dest);
     run.gate.pass(&look)
@@ -188,6 +190,8 @@ struct Look {
     run: String,
     /// Whether this run holds accounts itself.
     holds: bool,
+    /// Servers that are left out.
+    without: Vec<String>,
 }
 
 impl Operation for Look {
@@ -227,6 +231,7 @@ impl Look {
         }
         let Some((source, dest)) = stores(&self.site, &mut survey, self.holds)? else { return Ok(survey) };
         self.servers(&mut survey, &source, &dest);
+        let is_dest_there = peers::ask(&self.site, &mut survey, &self.without)?;
         survey.row = store::mailbox_by_account(&mut *source.session()?, survey.account.id.as_str())?;
         let Some(row) = survey.row.clone() else {
             survey.problems.push(format!(
@@ -235,7 +240,7 @@ impl Look {
             ));
             return Ok(survey);
         };
-        self.leftovers(&mut survey, &dest)?;
+        self.leftovers(&mut survey, &dest, is_dest_there)?;
         // What another run leaves on its way looks like that, too, and must not be removed.
         if !survey.problems.is_empty() && !self.holds && !is_alone(&self.site, &mut survey, [&source, &dest])? {
             return Ok(survey);
@@ -289,7 +294,7 @@ impl Look {
     }
 
     /// What an earlier stay or run left at the destination, in its database and in mailboxd's memory.
-    fn leftovers(&self, survey: &mut Survey, dest: &Store) -> Result<()> {
+    fn leftovers(&self, survey: &mut Survey, dest: &Store, is_there: bool) -> Result<()> {
         let id = survey.account.id.clone();
         if let Some(left) = store::mailbox_by_account(&mut *dest.session()?, id.as_str())? {
             survey.problems.push(format!(
@@ -315,6 +320,9 @@ impl Look {
                 survey.account.address,
                 survey.dest
             ));
+        }
+        if !is_there {
+            return Ok(());
         }
         let server = dest.server();
         match self.site.admin()?.probe_mailbox(&survey.dest, &server.id, &id)? {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::kept::{Kept, Matched, OWN_COLUMNS, instead, some_of, tree};
 use super::look::{Survey, Table, begun, stores, tell};
+use super::peers;
 use crate::blobs::IndexList;
 use crate::cancel::Cancel;
 use crate::clients::soap::MailboxProbe;
@@ -66,6 +67,7 @@ pub fn survey(run: &Run, account: &Account, dest: &str, taken: Taken) -> Result<
         dest: dest.parse()?,
         taken,
         holds: !run.claims.is_empty(),
+        without: run.without().to_vec(),
     };
     tell(run, account, dest);
     run.gate.pass(&look)
@@ -79,6 +81,8 @@ struct LookBack {
     taken: Taken,
     /// Whether this run holds accounts itself.
     holds: bool,
+    /// Servers that are left out.
+    without: Vec<String>,
 }
 
 impl Operation for LookBack {
@@ -124,7 +128,9 @@ impl LookBack {
         }
         let Some((source, dest)) = stores(&self.site, &mut survey, self.holds)? else { return Ok(survey) };
         let Some((here, there)) = self.rows(&mut survey, &source, &dest)? else { return Ok(survey) };
-        self.memory(&mut survey, &here, &dest)?;
+        if peers::ask(&self.site, &mut survey, &self.without)? {
+            self.memory(&mut survey, &here, &dest)?;
+        }
         if survey.problems.is_empty() {
             self.contents(&mut survey, (&source, &here), (&dest, &there))?;
         }

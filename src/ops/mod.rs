@@ -17,6 +17,7 @@ pub mod look;
 pub mod look_back;
 pub mod notify;
 pub mod pace;
+pub mod peers;
 mod probe;
 mod readings;
 pub mod reconcile;

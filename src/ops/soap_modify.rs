@@ -140,23 +140,20 @@ impl Operation for SoapModify {
     }
 }
 
-/// Sets attributes back to what they were, and lets every store know.
-pub(super) fn restore(site: &Site, restore: &Restore) -> Result<()> {
+/// Sets attributes back to what they were, and lets every store know. The account is restored once the directory has it: a
+/// store that cannot be told is told of, since it forgets by itself what it knew.
+pub(super) fn restore(run: &Run, site: &Site, restore: &Restore) -> Result<()> {
     match set(site, &restore.account_id, &restore.attributes, site.cancel()) {
         Err(error) if error.kind() == Kind::Unreachable => {
             log::warn!("{error}; setting the attributes in the directory itself");
             set_in_directory(site, &restore.account_id, &restore.attributes)?;
-            // A mailboxd that is down forgets all it knows; one that is cut off forgets it within a quarter of an
-            // hour. The user waits no longer for that than for the server itself.
-            let flushed = super::flush_caches::accounts(site, &restore.account_id);
-            flushed.or_else(|error| if error.kind() == Kind::Unreachable { Ok(()) } else { Err(error) })
         }
-        Ok(()) => match super::flush_caches::accounts(site, &restore.account_id) {
-            Err(error) if error.is_connection_refused() => Ok(()),
-            flushed => flushed,
-        },
-        error => error,
+        done => done?,
     }
+    for text in super::flush_caches::accounts(site, &restore.account_id, run.without())? {
+        run.gate.emit(&Event::Warned { text });
+    }
+    Ok(())
 }
 
 /// Sets attributes in the directory's master, past mailboxd: the way back for an account whose store is down. Only

@@ -6,9 +6,8 @@ use serde::de::DeserializeOwned;
 use super::{freeze, kept, soap_modify, stage, switch};
 use crate::error::{Context, Error, Kind, Result};
 use crate::gate::Undo;
-use crate::run::own;
+use crate::run::{Run, own};
 use crate::site::Site;
-use crate::store::Claims;
 
 /// Undo data for the operation `operation` with `arguments`.
 pub(super) fn to_undo(operation: &str, arguments: &impl Serialize, what: String) -> Result<Undo> {
@@ -19,12 +18,14 @@ pub(super) fn to_undo(operation: &str, arguments: &impl Serialize, what: String)
 
 /// Undoes. Every one of these looks first and may be done again.
 ///
-/// What `claims` holds it asks for right before, as the gate does before an effect.
-pub fn perform(site: &Site, claims: &Claims, undo: &Undo) -> Result<()> {
+/// What the run holds it asks for right before, as the gate does before an effect. `site` may be another one than the
+/// run's: its connections may be broken.
+pub fn perform(run: &Run, site: &Site, undo: &Undo) -> Result<()> {
+    let claims = &run.claims;
     claims.check_for_undo()?;
     match undo.operation.as_str() {
         "count_back" => kept::count_back(site, claims, &arguments(undo)?),
-        "restore_attributes" => soap_modify::restore(site, &arguments(undo)?),
+        "restore_attributes" => soap_modify::restore(run, site, &arguments(undo)?),
         "unlock" => freeze::unlock(site, &arguments(undo)?),
         "unpublish" => switch::unpublish(site, claims, &arguments(undo)?),
         "unstage" => {

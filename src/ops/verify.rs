@@ -144,7 +144,7 @@ fn unequal_blobs(named: &[(Pair, Vec<FileName>)], watch: &Watch<'_>) -> Result<V
 /// Looks once more, right before the switch, that the lock still holds.
 ///
 /// The lock is asked for again: a mailbox that is locked says so, and one that is not was open meanwhile, to a
-/// mailboxd that was restarted for one.
+/// mailboxd that was restarted for one. The destination is asked for the account: it is to open the mailbox next.
 pub(super) struct Still {
     pub(super) site: Arc<Site>,
     pub(super) freeze: Arc<Freeze>,
@@ -177,7 +177,17 @@ impl Operation for Still {
             // A run that died after its switch is taken up again: the source is not the mailbox any more.
             return Ok(());
         }
-        match self.site.admin()?.lockout_start(&survey.source, &survey.account.id) {
+        let admin = self.site.admin()?;
+        // The last moment at which there is a way back from a new home that cannot open the mailbox.
+        let dest = self.site.server(&survey.dest)?;
+        admin.get_account(&survey.dest, &survey.account.id, &["zimbraAccountStatus"], Some(&dest.id)).map_err(
+            |error| {
+                let message =
+                    format!("mailboxd of {}: does not do what it is asked, right before the switch", survey.dest);
+                Error::new(error.kind(), message).because(error)
+            },
+        )?;
+        match admin.lockout_start(&survey.source, &survey.account.id) {
             Err(error) if error.peer_code() == Some("mail.MAINTENANCE") => {}
             Err(error) => return Err(error),
             Ok(()) => {

@@ -25,7 +25,7 @@ pub struct Within {
 pub fn begin(run: &Run, seconds: f64) -> Result<Within> {
     let limit = Duration::try_from_secs_f64(seconds)
         .map_err(|e| Error::new(Kind::Usage, format!("frozen_within: {seconds} s: {e}")))?;
-    let perform = |undo: &_| undo::perform(&run.site, &run.claims, undo);
+    let perform = |undo: &_| undo::perform(run, &run.site, undo);
     let part = run.gate.begin_part(&format!("frozen for at most {seconds} s"), perform)?;
     if part.is_some() {
         run.gate.cancel().set_budget(Some(limit));
@@ -50,7 +50,7 @@ pub fn end(run: &Run, within: &Within, failed: Option<&Error>) -> Result<()> {
     let (needed, limit) = (needed.unwrap_or_default().as_secs_f64(), within.limit.as_secs_f64());
     let message = format!("{subject}would be frozen for {needed:.2} s or more, and may be for {limit} s: {late}");
     let error = Error::new(Kind::Late, message).hint("allow it more, or move it at an hour when less comes in");
-    run.gate.undo_part(part, &error, |undo| undo::perform(&run.site, &run.claims, undo))?;
+    run.gate.undo_part(part, &error, |undo| undo::perform(run, &run.site, undo))?;
     let lasted = run.set_frozen(false);
     let text = format!("{late}; opened again at its source after {lasted:.2} s");
     run.gate.emit(&Event::Warned { text });

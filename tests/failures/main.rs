@@ -11,6 +11,7 @@ mod guards;
 mod killed;
 mod meanwhile;
 mod onward;
+mod peers;
 mod preflight;
 mod probe;
 mod racing;

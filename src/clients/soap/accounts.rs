@@ -61,6 +61,12 @@ impl Admin {
         Ok(entry(odd(answer.first("account"), "GetAccountRequest")?))
     }
 
+    /// Proves that a store, `target` being its own id, does within `limit` what it is asked about an account.
+    pub fn probe(&self, store: &Host, target: &ZimbraId, id: &ZimbraId, limit: Duration) -> Result<()> {
+        let request = Request::new("GetAccountRequest").repeatable().attr("applyCos", "0").child(by_id("account", id));
+        self.call(store, &request.attr("attrs", "zimbraId").target(target).timeout(limit)).map(drop)
+    }
+
     /// Sets attributes of an account, each to exactly these values; none unsets it. Sent through `store`, which
     /// hands it to the account's home. Setting `zimbraMailHost` sets `zimbraMailTransport` too, and Zimbra
     /// refuses both in one request.

@@ -76,20 +76,20 @@ impl Admin {
     /// the code [`AMBIGUOUS`], unless the request is repeatable: that is sent once more. Connecting in vain is
     /// [`Kind::Unreachable`] without a code, and retryable.
     pub fn call(&self, store: &Host, request: &Request) -> Result<Element> {
-        let token = self.token(store)?;
+        let token = self.token(store, request)?;
         match self.send(store, request, Some(&token)) {
             Err(e) if matches!(e.peer_code(), Some("service.AUTH_EXPIRED" | "service.AUTH_REQUIRED")) => {
                 log::debug!("{store}: the admin token has ended, logging in again");
                 self.forget(&token);
-                let token = self.token(store)?;
+                let token = self.token(store, request)?;
                 self.send(store, request, Some(&token))
             }
             answer => answer,
         }
     }
 
-    /// The token of this login, from a new login if there is none.
-    fn token(&self, store: &Host) -> Result<Secret> {
+    /// The token of this login, from a new login if there is none, which may take as long as the request itself.
+    fn token(&self, store: &Host, request: &Request) -> Result<Secret> {
         // Held during the login, so that threads that start together log in once.
         let mut held = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(token) = &*held {
@@ -97,6 +97,7 @@ impl Admin {
         }
         let login = Request::new("AuthRequest")
             .repeatable()
+            .timeout(request.wait(self.settings.timeout).min(self.settings.timeout))
             .child(Element::new("name").text(&self.settings.user))
             .child(Element::new("password").text(self.settings.password.expose()));
         let answer = self.send(store, &login, None).map_err(|e| match e.peer_code() {
