@@ -182,8 +182,8 @@ impl LookBack {
                 }
             }
             MailboxProbe::Locked(other) | MailboxProbe::StaleMap(other) => survey.problems.push(format!(
-                "mailboxd of {to} remembers mailbox {} of it, and the copy that was kept is {kept}: restart mailboxd there first",
-                other.map_or_else(|| "of an unknown number".to_owned(), |number| number.to_string())
+                "mailboxd of {to} remembers {} of it, and the copy that was kept is {kept}: restart mailboxd there first",
+                other.map_or_else(|| "a mailbox".to_owned(), |number| format!("mailbox {number}"))
             )),
             MailboxProbe::InMemory(number) => survey.problems.push(format!(
                 "mailboxd of {to} has mailbox {number} of it in memory and not locked, so that it may have been written to: restart mailboxd there first"

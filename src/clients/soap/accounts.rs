@@ -131,7 +131,7 @@ impl Admin {
             Err(e) => match e.peer_code() {
                 Some("service.WRONG_HOST") => Ok(MailboxProbe::Clean),
                 Some(code @ ("mail.NO_SUCH_MBOX" | "mail.MAINTENANCE")) => {
-                    let stale = e.message().rsplit_once("mailboxId=").and_then(|(_, id)| id.parse().ok());
+                    let stale = mailbox_named(e.message());
                     let is_locked = code == "mail.MAINTENANCE";
                     Ok(if is_locked { MailboxProbe::Locked(stale) } else { MailboxProbe::StaleMap(stale) })
                 }
@@ -153,6 +153,12 @@ impl Admin {
         let request = Request::new("CheckBlobConsistencyRequest").repeatable().attr("checkSize", "1").child(mailbox);
         BlobReport::read(&self.call(store, &request.target(target).timeout(LONG))?)
     }
+}
+
+/// The mailbox that a fault is about, if it says so: its argument `mboxId`, as `envelope` puts it into a message.
+fn mailbox_named(message: &str) -> Option<MailboxId> {
+    let (_, rest) = message.rsplit_once("mboxId=")?;
+    rest.split(',').next()?.parse().ok()
 }
 
 fn by_id(element: &str, id: &ZimbraId) -> Element {

@@ -125,7 +125,7 @@ fn fault(what: &str, fault: &Element) -> Error {
 /// The arguments of a fault, such as the host of `service.WRONG_HOST`. Those that may repeat what was sent, and
 /// with it a secret, are left to the server's log.
 fn arguments(fault: &Element) -> impl Iterator<Item = (&str, &str)> {
-    const SAFE: &[&str] = &["host", "mailboxId", "id", "itemId", "accountId", "url"];
+    const SAFE: &[&str] = &["host", "mboxId", "acctId", "id", "itemId", "url"];
     let detail = fault.at(&["Detail", "Error"]).into_iter().flat_map(Element::iter);
     detail
         .filter(|a| a.name() == "a")
@@ -153,15 +153,18 @@ mod tests {
     use super::*;
 
     const FAULT: &str = r#"<soap:Envelope xmlns:soap="http://www.w3.org/2003/05/soap-envelope"><soap:Header/><soap:Body><soap:Fault>
-        <soap:Code><soap:Value>soap:Receiver</soap:Value></soap:Code><soap:Reason><soap:Text>mailbox in maintenance</soap:Text></soap:Reason>
-        <soap:Detail><Error xmlns="urn:zimbra"><Code>mail.MAINTENANCE</Code><Trace>t</Trace><a n="mailboxId" t="NUM">7</a><a n="password" t="STR">hunter2</a></Error></soap:Detail>
+        <soap:Code><soap:Value>soap:Receiver</soap:Value></soap:Code><soap:Reason><soap:Text>mailbox in maintenance mode: 7 reason: mailbox locked out for maintenance</soap:Text></soap:Reason>
+        <soap:Detail><Error xmlns="urn:zimbra"><Code>mail.MAINTENANCE</Code><Trace>t</Trace><a n="mboxId" t="IID">7</a><a n="password" t="STR">hunter2</a></Error></soap:Detail>
         </soap:Fault></soap:Body></soap:Envelope>"#;
 
     #[test]
     fn a_fault_becomes_an_error() {
         let e = open("x", 500, FAULT.as_bytes()).unwrap_err();
         assert_eq!((e.kind(), e.peer_code(), e.is_retryable()), (Kind::Peer, Some("mail.MAINTENANCE"), true));
-        assert_eq!(e.to_string(), "x: mailbox in maintenance: mail.MAINTENANCE, mailboxId=7");
+        assert_eq!(
+            e.to_string(),
+            "x: mailbox in maintenance mode: 7 reason: mailbox locked out for maintenance: mail.MAINTENANCE, mboxId=7"
+        );
         let sender = FAULT.replace("Receiver", "Sender").replace("mail.MAINTENANCE", "account.NO_SUCH_ACCOUNT");
         let e = open("x", 500, sender.as_bytes()).unwrap_err();
         assert_eq!((e.kind(), e.is_retryable()), (Kind::NotFound, false));

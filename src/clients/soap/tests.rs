@@ -147,7 +147,7 @@ fn request(stream: &mut impl BufRead) -> Option<String> {
 fn fault(side: &str, code: &str) -> String {
     format!(
         "<s:Fault><s:Code><s:Value>s:{side}</s:Value></s:Code><s:Reason><s:Text>why</s:Text></s:Reason>\
-         <s:Detail><Error><Code>{code}</Code><Trace>t</Trace><a n='mailboxId' t='NUM'>7</a></Error></s:Detail></s:Fault>"
+         <s:Detail><Error><Code>{code}</Code><Trace>t</Trace><a n='mboxId' t='IID'>7</a></Error></s:Detail></s:Fault>"
     )
 }
 

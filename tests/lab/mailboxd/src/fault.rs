@@ -14,8 +14,8 @@ pub struct Fault {
     pub text: String,
     /// Whether the receiver is to blame. Such a request may be sent again later; delivery then answers 4xx.
     pub receiver: bool,
-    /// Named arguments, such as the host of `service.WRONG_HOST`.
-    pub args: Vec<(&'static str, String)>,
+    /// Named arguments with their types, such as the host of `service.WRONG_HOST`, a `STR`.
+    pub args: Vec<(&'static str, &'static str, String)>,
 }
 
 impl Fault {
@@ -23,8 +23,8 @@ impl Fault {
         Self { code: code.into(), text: text.into(), receiver, args: Vec::new() }
     }
 
-    fn with(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.args.push((name, value.to_string()));
+    fn with(mut self, name: &'static str, kind: &'static str, value: impl ToString) -> Self {
+        self.args.push((name, kind, value.to_string()));
         self
     }
 
@@ -62,18 +62,19 @@ impl Fault {
     /// The account's home is another server.
     pub fn wrong_host(host: &str) -> Self {
         Self::new("service.WRONG_HOST", false, format!("operation sent to wrong host (you want '{host}')"))
-            .with("host", host)
+            .with("host", "STR", host)
     }
 
     /// The mailbox is locked out.
     pub fn maintenance(mailbox: u32) -> Self {
-        Self::new("mail.MAINTENANCE", true, format!("mailbox in maintenance mode: {mailbox}"))
-            .with("mailboxId", mailbox)
+        let text = format!("mailbox in maintenance mode: {mailbox} reason: mailbox locked out for maintenance");
+        Self::new("mail.MAINTENANCE", true, text).with("mboxId", "IID", mailbox)
     }
 
     /// The map names a mailbox that has no row.
     pub fn no_such_mailbox(mailbox: u32) -> Self {
-        Self::new("mail.NO_SUCH_MBOX", false, format!("no such mailbox: {mailbox}")).with("mailboxId", mailbox)
+        let text = format!("no such mailbox: {mailbox}");
+        Self::new("mail.NO_SUCH_MBOX", false, text).with("mboxId", "IID", mailbox)
     }
 
     /// A request went round between servers whose caches disagree.

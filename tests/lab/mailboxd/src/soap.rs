@@ -68,7 +68,7 @@ pub fn fault(fault: &Fault) -> String {
         .attr("xmlns", "urn:zimbra")
         .child(Element::new("Code").text(&fault.code))
         .child(Element::new("Trace").text("lab"))
-        .children(fault.args.iter().map(|(n, v)| Element::new("a").attr("n", n).attr("t", "STR").text(v)));
+        .children(fault.args.iter().map(|(n, t, v)| Element::new("a").attr("n", n).attr("t", t).text(v)));
     let side = if fault.receiver { "Receiver" } else { "Sender" };
     let body = format!(
         "<soap:Fault><soap:Code><soap:Value>soap:{side}</soap:Value></soap:Code><soap:Reason>{}</soap:Reason><soap:Detail>{}</soap:Detail></soap:Fault>",
@@ -119,7 +119,7 @@ mod tests {
     fn faults_name_code_side_and_arguments() {
         let xml = fault(&Fault::maintenance(12));
         assert_eq!(fault_code(&xml).as_deref(), Some("mail.MAINTENANCE"));
-        assert!(xml.contains("soap:Receiver") && xml.contains("<a n=\"mailboxId\" t=\"STR\">12</a>"), "{xml}");
+        assert!(xml.contains("soap:Receiver") && xml.contains("<a n=\"mboxId\" t=\"IID\">12</a>"), "{xml}");
         assert!(super::fault(&Fault::wrong_host("h")).contains("soap:Sender"));
         assert_eq!(fault_code(&answer(&Element::admin("Y"))), None);
     }
