@@ -210,4 +210,6 @@ CREATE TABLE zimbra.zmg_devices (
     REFERENCES zimbra.mailbox (id) ON DELETE CASCADE
 ) ENGINE = InnoDB;
 
-INSERT INTO zimbra.config (name, value, description) VALUES ('db.version', '118', 'the version of this schema');
+INSERT INTO zimbra.config (name, value, description) VALUES
+  ('db.version', '118', 'the version of this schema'),
+  ('index.version', '2', 'the version of the search index');

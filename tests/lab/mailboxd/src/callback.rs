@@ -57,7 +57,7 @@ pub fn changes<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<C
 /// `account` is the entry as this server believes it to be, and `server` finds one by service host name.
 ///
 /// # Errors
-/// `service.INVALID_REQUEST` for a `zimbraMailHost` that cannot be.
+/// `service.INVALID_REQUEST` for a `zimbraMailHost` that cannot be, `account.INVALID_ATTR_VALUE` for a status that is none.
 pub fn complete(
     account: &Entry,
     changes: &mut Vec<Change>,
@@ -67,9 +67,27 @@ pub fn complete(
         mail_host(account, changes, &host, server)?;
     }
     if let Some(status) = value(changes, "zimbraAccountStatus") {
-        account_status(account, changes, &status);
+        account_status(account, changes, &status)?;
     }
     Ok(())
+}
+
+/// What 10.x does beside that with the reason for which an account was suspended: it goes when the account becomes
+/// active, from whatever `status` is in force, and without a status in the same request nobody can set it. Versions before
+/// 10 leave it alone.
+pub fn suspension_reason(changes: &mut Vec<Change>, status: &str) {
+    const REASON: &str = "zimbraAccountSuspensionReason";
+    match value(changes, "zimbraAccountStatus") {
+        Some(new) if new == "active" && status != "active" => force(changes, REASON, ""),
+        Some(_) => {}
+        None => changes.retain(|c| !c.name.eq_ignore_ascii_case(REASON)),
+    }
+}
+
+/// Sets one value, whatever the request says.
+fn force(changes: &mut Vec<Change>, name: &str, to: &str) {
+    changes.retain(|c| !c.name.eq_ignore_ascii_case(name));
+    changes.push(Change::set(name, to));
 }
 
 fn value(changes: &[Change], name: &str) -> Option<String> {
@@ -91,43 +109,51 @@ fn mail_host(
     if host.is_empty() {
         return Ok(());
     }
-    if let (Some(old), Some(transport)) = (account.get("zimbraMailHost"), account.get("zimbraMailTransport"))
-        && !follows(transport, old)
+    let wrong =
+        |what: &str| Fault::invalid_request(format!("specified zimbraMailHost does not correspond to {what}: {host}"));
+    let new = server(host)?.ok_or_else(|| wrong("a valid server service hostname"))?;
+    if !new.hosts_mailboxes() {
+        return Err(wrong("a mailclient server with service webapp enabled"));
+    }
+    // Of a home that is no server any more, and of an account without a transport, nothing is asked.
+    let old = account.get("zimbraMailHost").map_or(Ok(None), &server)?;
+    if let (Some(old), Some(transport)) = (old, account.get("zimbraMailTransport"))
+        && !follows(transport, old.service_host())
     {
         return Err(Fault::invalid_request(format!(
-            "current value of zimbraMailHost ({old}) does not match zimbraMailTransport ({transport})"
+            "current value of zimbraMailHost does not match zimbraMailTransport ({transport})"
         )));
     }
-    let new = server(host)?.filter(Entry::hosts_mailboxes).ok_or_else(|| {
-        Fault::invalid_request(format!(
-            "specified zimbraMailHost does not correspond to a valid mailbox server: {host}"
-        ))
-    })?;
-    let port = new.port("zimbraLmtpBindPort", 7025);
+    let (host, port) = (new.service_host(), new.port("zimbraLmtpBindPort", 7025));
     changes.push(Change::set("zimbraMailTransport", &format!("lmtp:{host}:{port}")));
     Ok(())
 }
 
-/// Whether a transport is LMTP to this host, on whatever port.
+/// Whether a transport is LMTP to this host, written as the server writes it; the port may be any, or no number.
 fn follows(transport: &str, host: &str) -> bool {
-    let rest = transport.strip_prefix("lmtp:").and_then(|r| r.strip_prefix(host)).and_then(|r| r.strip_prefix(':'));
-    rest.is_some_and(|port| port.parse::<u16>().is_ok())
+    match transport.split(':').collect::<Vec<_>>()[..] {
+        [protocol, to, port] => protocol.eq_ignore_ascii_case("lmtp") && to == host && !port.is_empty(),
+        _ => false,
+    }
 }
 
-fn account_status(account: &Entry, changes: &mut Vec<Change>, status: &str) {
-    if value(changes, "zimbraMailStatus").is_none() {
-        let mail = if matches!(status, "closed" | "pending") { "disabled" } else { "enabled" };
-        changes.push(Change::set("zimbraMailStatus", mail));
+fn account_status(account: &Entry, changes: &mut Vec<Change>, status: &str) -> Outcome<()> {
+    if !["active", "maintenance", "locked", "closed", "lockout", "pending"].contains(&status) {
+        return Err(Fault::invalid_attr_value(format!("zimbraAccountStatus cannot be {status}")));
     }
-    let mut unset = vec!["zimbraAccountSuspensionReason"];
+    if matches!(status, "closed" | "pending") {
+        force(changes, "zimbraMailStatus", "disabled");
+    } else if value(changes, "zimbraMailStatus").is_none() {
+        changes.push(Change::set("zimbraMailStatus", "enabled"));
+    }
     if status == "active" {
-        unset.extend(["zimbraPasswordLockoutLockedTime", "zimbraPasswordLockoutFailureTime"]);
-    }
-    for name in unset {
-        if account.get(name).is_some() && value(changes, name).is_none() {
-            changes.push(Change::set(name, ""));
+        for name in ["zimbraPasswordLockoutLockedTime", "zimbraPasswordLockoutFailureTime"] {
+            if account.get(name).is_some() {
+                force(changes, name, "");
+            }
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -139,7 +165,13 @@ mod tests {
     }
 
     fn servers(name: &str) -> Outcome<Option<Entry>> {
-        let entry = |service: &str| account(&[("zimbraServiceEnabled", service), ("zimbraServerVersion", "10.1.0")]);
+        let entry = |service: &str| {
+            account(&[
+                ("zimbraServiceHostname", name),
+                ("zimbraServiceEnabled", service),
+                ("zimbraServerVersion", "10.1.0"),
+            ])
+        };
         Ok(match name {
             "new" | "old" => Some(entry("service")),
             "proxy" => Some(entry("proxy")),
@@ -169,12 +201,24 @@ mod tests {
         for host in ["nowhere", "proxy"] {
             assert_eq!(after(&home(), &[("zimbraMailHost", host)]).unwrap_err().code, "service.INVALID_REQUEST");
         }
-        for transport in ["smtp:filter:25", "lmtp:older:7025", "lmtp:old", "lmtp:old:x"] {
+        for transport in
+            ["smtp:filter:25", "lmtp:older:7025", "lmtp:Old:7025", "lmtp:old", "lmtp:old:", "lmtp:old:7025:x"]
+        {
             let custom = account(&[("zimbraMailHost", "old"), ("zimbraMailTransport", transport)]);
             assert!(after(&custom, &[("zimbraMailHost", "new")]).is_err(), "{transport}");
         }
-        let other_port = account(&[("zimbraMailHost", "old"), ("zimbraMailTransport", "lmtp:old:9")]);
-        assert!(after(&other_port, &[("zimbraMailHost", "new")]).is_ok());
+    }
+
+    #[test]
+    fn hosts_change_where_the_transport_is_of_the_old_one_or_none() {
+        for transport in ["lmtp:old:9", "LMTP:old:x"] {
+            let account = account(&[("zimbraMailHost", "old"), ("zimbraMailTransport", transport)]);
+            assert!(after(&account, &[("zimbraMailHost", "new")]).is_ok(), "{transport}");
+        }
+        let without = account(&[("zimbraMailHost", "old")]);
+        assert!(after(&without, &[("zimbraMailHost", "new")]).is_ok());
+        let homeless = account(&[("zimbraMailHost", "retired"), ("zimbraMailTransport", "lmtp:x:1")]);
+        assert!(after(&homeless, &[("zimbraMailHost", "new")]).is_ok());
     }
 
     #[test]
@@ -187,17 +231,31 @@ mod tests {
         }
         let all = after(&home(), &[("zimbraAccountStatus", "active"), ("zimbraMailStatus", "disabled")]).unwrap();
         assert_eq!(all.len(), 2);
+        // Whatever the request says.
+        let all = after(&home(), &[("zimbraAccountStatus", "closed"), ("zimbraMailStatus", "enabled")]).unwrap();
+        assert_eq!(all[1], Change::set("zimbraMailStatus", "disabled"));
     }
 
     #[test]
-    fn a_status_clears_reasons_and_lockout_times() {
-        let held = account(&[("zimbraAccountSuspensionReason", "unpaid"), ("zimbraPasswordLockoutLockedTime", "1")]);
-        let names = |status| {
-            let all = after(&held, &[("zimbraAccountStatus", status)]).unwrap();
+    fn a_status_that_is_none_is_refused() {
+        let fault = after(&home(), &[("zimbraAccountStatus", "enabled")]).unwrap_err();
+        assert_eq!(fault.code, "account.INVALID_ATTR_VALUE");
+    }
+
+    #[test]
+    fn becoming_active_clears_lockout_times_and_the_reason() {
+        let held = account(&[("zimbraPasswordLockoutLockedTime", "1")]);
+        let names = |old, new| {
+            let mut all = after(&held, &[("zimbraAccountStatus", new)]).unwrap();
+            suspension_reason(&mut all, old);
             all.into_iter().filter(|c| c.values.is_empty()).map(|c| c.name).collect::<Vec<_>>()
         };
-        assert_eq!(names("maintenance"), ["zimbraAccountSuspensionReason"]);
-        assert_eq!(names("active"), ["zimbraAccountSuspensionReason", "zimbraPasswordLockoutLockedTime"]);
+        assert_eq!(names("active", "maintenance"), [""; 0]);
+        assert_eq!(names("active", "active"), ["zimbraPasswordLockoutLockedTime"]);
+        assert_eq!(names("locked", "active"), ["zimbraPasswordLockoutLockedTime", "zimbraAccountSuspensionReason"]);
+        let mut alone = changes([("zimbraAccountSuspensionReason", "unpaid")]);
+        suspension_reason(&mut alone, "locked");
+        assert!(alone.is_empty());
     }
 
     #[test]

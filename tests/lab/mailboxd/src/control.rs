@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering;
 
 use crate::directory::By;
 use crate::fault::{Fault, Outcome};
-use crate::mailbox::change;
 use crate::mailbox::mailboxes::Fetch;
+use crate::mailbox::{change, shared};
 use crate::memcached;
 use crate::script::Mode;
 use crate::status;
@@ -84,6 +84,25 @@ fn obey(store: &Arc<Store>, words: &[&str]) -> Outcome<String> {
             act(store, email, count, seed, kind).map(|()| format!("ok {count}"))
         }
         ["route", email] => route(store, email).map(|count| format!("ok {count}")),
+        ["push-acl"] => shared::push_acl(store).map(|count| format!("ok {count}")),
+        ["grant", email, folder] => {
+            let folder = folder.parse().map_err(|_| Fault::invalid_request(format!("{folder} is not a folder")))?;
+            let account = store.directory.the_account(By::Name, email)?;
+            shared::grant(store, account.id(), folder).map(ok)
+        }
+        ["task-done", class, name] => shared::task_done(store, class, name).map(|count| format!("ok {count}")),
+        ["reindex", account, on @ ("on" | "off")] => {
+            let mut reindexing = store.reindexing.lock();
+            match *on {
+                "on" => reindexing.insert(account.to_lowercase(), true),
+                _ => reindexing.remove(&account.to_lowercase()),
+            };
+            Ok("ok".into())
+        }
+        ["memcached-keys", form @ ("plain" | "hashed")] => {
+            store.hashed_keys.store(*form == "hashed", Ordering::SeqCst);
+            Ok("ok".into())
+        }
         ["hold", on @ ("on" | "off")] => {
             store.lmtp.hold(*on == "on");
             Ok("ok".into())

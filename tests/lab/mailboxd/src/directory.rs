@@ -217,6 +217,14 @@ impl Directory {
         Ok(self.servers()?.iter().find(|s| is(s)).cloned())
     }
 
+    /// A server by its own name, its `cn`.
+    ///
+    /// # Errors
+    /// As [`Directory::account`].
+    pub fn server_named(&self, name: &str) -> Outcome<Option<Entry>> {
+        self.server(|s| s.get("cn").is_some_and(|cn| cn.eq_ignore_ascii_case(name)))
+    }
+
     /// A server by its name in `zimbraMailHost`.
     ///
     /// # Errors

@@ -30,7 +30,8 @@ impl Fault {
 
     /// A fault with any code, for scripted faults. The receiver is to blame where Zimbra says so.
     pub fn of_code(code: &str) -> Self {
-        let receiver = matches!(code, "service.FAILURE" | "service.PROXY_ERROR" | "mail.MAINTENANCE");
+        let receiver =
+            matches!(code, "service.FAILURE" | "service.PROXY_ERROR" | "service.NOT_FOUND" | "mail.MAINTENANCE");
         Self::new(code, receiver, format!("scripted fault: {code}"))
     }
 
@@ -49,14 +50,19 @@ impl Fault {
         Self::new("service.UNKNOWN_DOCUMENT", false, format!("unknown document: {name}"))
     }
 
-    /// Something named does not exist.
+    /// Something named does not exist. Zimbra blames itself for that.
     pub fn not_found(text: impl Into<String>) -> Self {
-        Self::new("service.NOT_FOUND", false, text)
+        Self::new("service.NOT_FOUND", true, text)
     }
 
     /// The account is not in the directory.
     pub fn no_such_account(name: &str) -> Self {
         Self::new("account.NO_SUCH_ACCOUNT", false, format!("no such account: {name}"))
+    }
+
+    /// The server is not in the directory.
+    pub fn no_such_server(name: &str) -> Self {
+        Self::new("account.NO_SUCH_SERVER", false, format!("no such server: {name}"))
     }
 
     /// The account's home is another server.
@@ -115,6 +121,11 @@ impl Fault {
     /// No log in with a status other than active.
     pub fn account_inactive(name: &str) -> Self {
         Self::new("account.ACCOUNT_INACTIVE", false, format!("account is not active: {name}"))
+    }
+
+    /// An attribute cannot have this value.
+    pub fn invalid_attr_value(text: impl Into<String>) -> Self {
+        Self::new("account.INVALID_ATTR_VALUE", false, text)
     }
 
     /// The directory does not know an attribute.

@@ -100,6 +100,8 @@ fn run(options: &Options) -> Result<(), String> {
     thread::spawn(move || mailbox::index::run(&background));
     let background = Arc::clone(&store);
     thread::spawn(move || mailbox::purge::run(&background));
+    let background = Arc::clone(&store);
+    thread::spawn(move || mailbox::shared::run(&background));
     let delivery = Arc::clone(&store);
     thread::spawn(move || lmtp::server::serve(&lmtp_port, &delivery));
     let (admit, handle) = (Arc::clone(&store), Arc::clone(&store));

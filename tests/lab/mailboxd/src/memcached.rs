@@ -3,7 +3,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use ring::digest::{SHA256, digest};
 
 use crate::entry::Entry;
 
@@ -14,31 +18,40 @@ const ROUTE_SECONDS: u32 = 3600;
 /// The servers that share the keys of mailboxd between them.
 pub struct Memcached {
     servers: Vec<String>,
+    hashed: Arc<AtomicBool>,
 }
 
 impl Memcached {
-    /// With these `host:port`s; none: every look-up is a miss.
-    pub fn new(servers: Vec<String>) -> Self {
-        Self { servers }
+    /// With these `host:port`s; none: every look-up is a miss. `hashed`: whether keys are written as their SHA-256.
+    pub fn new(servers: Vec<String>, hashed: Arc<AtomicBool>) -> Self {
+        Self { servers, hashed }
     }
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<Vec<u8>> {
-        get(self.home(key)?, key).ok().flatten()
+        get(self.home(key)?, &self.written(key)).ok().flatten()
     }
 
     /// Keeps a value until it is pushed out.
     pub fn set(&self, key: &str, value: &[u8]) {
         if let Some(server) = self.home(key) {
             // The cache is a convenience: the database has the truth.
-            let _ = set(server, key, value, 0);
+            let _ = set(server, &self.written(key), value, 0);
         }
     }
 
     /// Forgets a key.
     pub fn delete(&self, key: &str) {
         if let Some(server) = self.home(key) {
-            let _ = exchange(server, format!("delete {key}\r\n").as_bytes());
+            let _ = exchange(server, format!("delete {}\r\n", self.written(key)).as_bytes());
+        }
+    }
+
+    /// A key as memcached knows it.
+    fn written(&self, key: &str) -> String {
+        match self.hashed.load(Ordering::SeqCst) {
+            true => digest(&SHA256, key.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
+            false => key.to_string(),
         }
     }
 
@@ -57,10 +70,13 @@ pub fn folders_key(account: &str) -> String {
     format!("zmFldrsTags:{account}")
 }
 
-/// The routes of an account as the proxy's lookup would leave them, with the ports behind the proxy.
+/// The routes of an account as the proxy's lookup would leave them, with the ports behind the proxy. Names are in lower
+/// case there, however the directory or the user writes them.
 pub fn routes(account: &Entry) -> Vec<(String, String)> {
     let host = account.get("zimbraMailHost").unwrap_or_default();
-    let address = account.address();
+    let address = account.address().to_lowercase();
+    let aliases: Vec<String> = account.all("zimbraMailAlias").iter().map(|alias| alias.to_lowercase()).collect();
+    let address = address.as_str();
     let user = address.split('@').next().unwrap_or(address);
     let id = account.id();
     let ports =
@@ -68,7 +84,7 @@ pub fn routes(account: &Entry) -> Vec<(String, String)> {
     let mut all = Vec::new();
     for (proto, port) in ports {
         let value = format!("{host}:{port}");
-        let names = [address, user].into_iter().chain(account.all("zimbraMailAlias").iter().map(String::as_str));
+        let names = [address, user].into_iter().chain(aliases.iter().map(String::as_str));
         all.extend(names.map(|name| (format!("route:proto={proto};user={name}"), value.clone())));
     }
     all.push((format!("route:proto=http;id={id}"), format!("{host}:8080")));
@@ -131,10 +147,19 @@ mod tests {
 
     #[test]
     fn every_key_has_one_home() {
-        let m = Memcached::new(vec!["a:1".into(), "b:1".into(), "c:1".into()]);
+        let m = Memcached::new(vec!["a:1".into(), "b:1".into(), "c:1".into()], Arc::default());
         assert_eq!(m.home("k"), m.home("k"));
         assert!((0..50).map(|i| m.home(&i.to_string())).collect::<std::collections::HashSet<_>>().len() == 3);
-        assert_eq!(Memcached::new(Vec::new()).home("k"), None);
+        assert_eq!(Memcached::new(Vec::new(), Arc::default()).home("k"), None);
+    }
+
+    #[test]
+    fn keys_are_hashed_where_they_are() {
+        let m = Memcached::new(Vec::new(), Arc::default());
+        assert_eq!(m.written("k"), "k");
+        m.hashed.store(true, Ordering::SeqCst);
+        // The known value of "abc".
+        assert_eq!(m.written("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 
     #[test]
@@ -143,8 +168,8 @@ mod tests {
             "x",
             [
                 ("zimbraId".into(), vec!["Z".into()]),
-                ("mail".into(), vec!["u@d".into()]),
-                ("zimbraMailAlias".into(), vec!["al@d".into()]),
+                ("mail".into(), vec!["U@d".into()]),
+                ("zimbraMailAlias".into(), vec!["Al@d".into()]),
                 ("zimbraMailHost".into(), vec!["s1".into()]),
             ],
         );

@@ -1,15 +1,15 @@
 //! This mail store: everything one mailboxd is made of.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lab_mail::volume::{self, Volumes};
 use mysql::{OptsBuilder, Pool, PoolConstraints, PoolOpts};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::directory::{Address, Directory};
 use crate::entry::{self, Entry};
@@ -51,6 +51,10 @@ pub struct Store {
     pub log: RequestLog,
     /// Whether the purge and the indexer rest: a judge who compares copies must be alone with them.
     pub resting: AtomicBool,
+    /// Accounts whose mailbox is being indexed anew; whether a test holds it so.
+    pub reindexing: Mutex<HashMap<String, bool>>,
+    /// Whether keys of mailboxd in memcached are hashed, as since 9.0.0 patch 25.
+    pub hashed_keys: Arc<AtomicBool>,
     /// Delivery.
     pub lmtp: Lmtp,
     memory: RwLock<Memory>,
@@ -98,7 +102,8 @@ impl Store {
         let tokens = Tokens::new(&address.password);
         let minutes = config.get("ldap_cache_account_maxage", "15").parse().unwrap_or(15);
         let directory = Directory::new(address, places.host, Duration::from_secs(60 * minutes));
-        let memory = read_memory(&directory, &pool, places.home).map_err(|f| f.to_string())?;
+        let hashed_keys = Arc::new(AtomicBool::new(true));
+        let memory = read_memory(&directory, &pool, places.home, &hashed_keys).map_err(|f| f.to_string())?;
         let log =
             RequestLog::open(places.log).map_err(|e| format!("{}: cannot open log: {e}", places.log.display()))?;
         let store = Self {
@@ -113,6 +118,8 @@ impl Store {
             script: Script::default(),
             log,
             resting: AtomicBool::new(false),
+            reindexing: Mutex::default(),
+            hashed_keys,
             lmtp: Lmtp::default(),
             memory: RwLock::new(memory),
         };
@@ -127,8 +134,9 @@ impl Store {
     pub fn restart(&self) -> Outcome<()> {
         self.directory.flush("all");
         self.lmtp.forget();
+        self.reindexing.lock().clear();
         self.mailboxes.start(&self.pool)?;
-        *self.memory.write() = read_memory(&self.directory, &self.pool, &self.home)?;
+        *self.memory.write() = read_memory(&self.directory, &self.pool, &self.home, &self.hashed_keys)?;
         Ok(())
     }
 
@@ -189,9 +197,9 @@ impl Drop for Incoming {
     }
 }
 
-fn read_memory(directory: &Directory, pool: &Pool, home: &Path) -> Outcome<Memory> {
+fn read_memory(directory: &Directory, pool: &Pool, home: &Path, hashed: &Arc<AtomicBool>) -> Outcome<Memory> {
     let volumes = Volumes::read(&mut pool.get_conn()?, home)?;
-    let memcached = Memcached::new(memcached_servers(directory)?);
+    let memcached = Memcached::new(memcached_servers(directory)?, Arc::clone(hashed));
     Ok(Memory { volumes: Arc::new(volumes), memcached: Arc::new(memcached) })
 }
 

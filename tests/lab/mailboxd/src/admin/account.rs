@@ -56,6 +56,12 @@ pub fn modify(call: &Call<'_>) -> Outcome<Element> {
     let is_set = |name: &str, all: &[callback::Change]| {
         all.iter().find(|c| c.name.eq_ignore_ascii_case(name)).and_then(|c| c.values.first()).cloned()
     };
+    if let Some(host) = is_set("zimbraMailHost", &all)
+        && directory.server_named(&host)?.is_none()
+    {
+        return Err(Fault::no_such_server(&host));
+    }
+    callback::suspension_reason(&mut all, &directory.status(&account)?);
     callback::complete(&account, &mut all, |host| directory.server_of(host))?;
     if all.is_empty() {
         return Err(Fault::invalid_request("nothing to modify"));

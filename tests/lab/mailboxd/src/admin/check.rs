@@ -20,16 +20,18 @@ struct Named {
     volume: u8,
 }
 
-/// `CheckBlobConsistencyRequest`: of the mailboxes named by mailbox id, or of all in this store's map.
+/// `CheckBlobConsistencyRequest`: of the mailboxes named by mailbox id, or of all in this store's map. Each is opened
+/// first, so that it ends at one that is locked, moved away, or no mailbox.
 pub fn check(call: &Call<'_>) -> Outcome<Element> {
     let sizes = call.body().get("checkSize").is_none_or(|v| v == "1" || v == "true");
     let mut conn = call.store.pool.get_conn()?;
     let asked: Vec<u32> =
         call.body().children.iter().filter(|c| c.name == "mbox").filter_map(|m| m.get("id")?.parse().ok()).collect();
-    let rows: Vec<(u32, u32)> = conn.query("SELECT id, group_id FROM zimbra.mailbox ORDER BY id")?;
+    let asked = if asked.is_empty() { call.store.mailboxes.ids() } else { asked };
+    let opened: Outcome<Vec<_>> = asked.into_iter().map(|id| call.store.mailboxes.load(call.store, id)).collect();
     let volumes = call.store.volumes();
     let mut answer = Element::admin("CheckBlobConsistencyResponse");
-    for (mailbox, group) in rows.into_iter().filter(|(id, _)| asked.is_empty() || asked.contains(id)) {
+    for (mailbox, group) in opened?.iter().map(|mailbox| (mailbox.id, mailbox.group)) {
         let rows = named(&mut conn, mailbox, group, &volumes)?;
         let mut found = compare(mailbox, &volumes, rows, sizes);
         // Mail is deleted while this runs: what is wrong with a blob counts only if its row is still there.

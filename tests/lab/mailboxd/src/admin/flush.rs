@@ -70,8 +70,7 @@ pub fn tell(call: &Call<'_>, host: &str, kind: &str, id: &str) -> Outcome<()> {
 }
 
 fn send(call: &Call<'_>, host: &str, cache: &Element) -> Outcome<()> {
-    let server =
-        call.store.directory.server_of(host)?.ok_or_else(|| Fault::not_found(format!("no such server: {host}")))?;
+    let server = call.store.directory.server_of(host)?.ok_or_else(|| Fault::no_such_server(host))?;
     let mut cache = cache.clone();
     cache.attrs.retain(|(name, _)| name != "allServers");
     let body = Element::admin("FlushCacheRequest").child(cache);

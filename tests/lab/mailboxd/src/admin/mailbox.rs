@@ -11,7 +11,7 @@ use crate::directory::By;
 use crate::fault::{Fault, Outcome};
 use crate::mailbox::mailboxes::Fetch;
 use crate::mailbox::tx::table;
-use crate::mailbox::{delete, index, state};
+use crate::mailbox::{Mailbox, delete, index, state};
 use crate::xml::Element;
 
 /// `GetMailboxRequest`: makes the mailbox when its home is here and it does not exist.
@@ -85,20 +85,36 @@ pub fn lockout(call: &Call<'_>) -> Outcome<Element> {
 
 /// `ReIndexRequest`.
 pub fn reindex(call: &Call<'_>) -> Outcome<Element> {
-    let mailbox = call.store.mailboxes.the_mailbox(call.store, call.mbox()?, Fetch::IfKnown)?;
-    let running = index::waiting(call.store, &mailbox)? > 0;
+    let id = call.mbox()?;
+    let mailbox = call.store.mailboxes.fetch(call.store, id, Fetch::IfKnown)?;
+    let mailbox = mailbox.ok_or_else(|| Fault::failure(format!("mailbox not found for account {id}")))?;
+    let running = is_reindexing(call, &mailbox)?;
     let status = match call.body().get("action") {
-        Some("start") if running => "running",
+        Some("start" | "status") if running => "running",
         Some("start") => {
             index::restart(call.store, &mailbox)?;
+            call.store.reindexing.lock().insert(id.to_lowercase(), false);
             "started"
         }
-        Some("status") if running => "running",
-        Some("status") => "idle",
-        Some("cancel") => "cancelled",
+        Some("cancel") if running => {
+            call.store.reindexing.lock().remove(&id.to_lowercase());
+            "cancelled"
+        }
+        Some("status" | "cancel") => "idle",
         other => return Err(Fault::invalid_request(format!("unknown action: {other:?}"))),
     };
     Ok(Element::admin("ReIndexResponse").attr("status", status))
+}
+
+/// Whether a mailbox is being indexed anew: since it was asked for until nothing waits any more, or while a test says so.
+fn is_reindexing(call: &Call<'_>, mailbox: &Mailbox) -> Outcome<bool> {
+    let account = mailbox.account.to_lowercase();
+    let Some(held) = call.store.reindexing.lock().get(&account).copied() else { return Ok(false) };
+    if held || index::waiting(call.store, mailbox)? > 0 {
+        return Ok(true);
+    }
+    call.store.reindexing.lock().remove(&account);
+    Ok(false)
 }
 
 /// `RecalculateMailboxCountsRequest`: what is counted in memory is counted again in the rows.

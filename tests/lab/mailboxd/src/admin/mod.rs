@@ -143,6 +143,8 @@ fn handler(name: &str) -> Option<Handler> {
         "ModifyAccountRequest" => account::modify,
         "GetServerRequest" => server::get,
         "GetAllServersRequest" => server::get_all,
+        "GetVersionInfoRequest" => server::version,
+        "GetServiceStatusRequest" => server::status,
         "GetMailboxRequest" => mailbox::get,
         "GetAllMailboxesRequest" => mailbox::get_all,
         "DeleteMailboxRequest" => mailbox::delete,

@@ -22,7 +22,7 @@ pub fn target(call: &Call<'_>, name: &str) -> Outcome<Option<Entry>> {
     let server = match &envelope.target {
         Some(id) => {
             let found = store.directory.server(|s| s.id() == id)?;
-            found.ok_or_else(|| Fault::proxy_error(format!("no such server: {id}")))?
+            found.ok_or_else(|| Fault::no_such_server(id))?
         }
         None => match home(call, name)? {
             Some(server) => server,
@@ -52,14 +52,14 @@ fn home(call: &Call<'_>, name: &str) -> Outcome<Option<Entry>> {
     }
 }
 
-/// Sends a request on, unpinned unless the client pinned it.
+/// Sends a request on, unpinned: the server that a client pinned it to sends it on in turn to the account's home.
 pub fn pass_on(call: &Call<'_>, server: &Entry) -> Outcome<(u16, String)> {
     let hops = call.envelope.hops + 1;
     if hops > MAX_HOPS {
         return Err(Fault::too_many_hops());
     }
-    let Envelope { token, target, body, .. } = call.envelope;
-    let envelope = Envelope { token: token.clone(), target: target.clone(), hops, body: body.clone() };
+    let Envelope { token, body, .. } = call.envelope;
+    let envelope = Envelope { token: token.clone(), target: None, hops, body: body.clone() };
     let (host, port) = (server.service_host(), server.port("zimbraAdminPort", 7071));
     client::post(&call.store.tls, host, port, &envelope.to_xml())
         .map_err(|e| Fault::proxy_error(format!("error while proxying request to target server {host}: {e}")))

@@ -75,7 +75,11 @@ impl Mailboxes {
             .ok_or_else(|| Fault::not_found(format!("mailbox not found for account {account}")))
     }
 
-    fn load(&self, store: &Store, id: u32) -> Outcome<Arc<Mailbox>> {
+    /// The mailbox of this number, in memory and ready.
+    ///
+    /// # Errors
+    /// As [`Mailboxes::fetch`].
+    pub fn load(&self, store: &Store, id: u32) -> Outcome<Arc<Mailbox>> {
         if let Some(open) = self.open(id) {
             open.check()?;
             return Ok(open);
@@ -90,16 +94,11 @@ impl Mailboxes {
         self.keep(mailbox)
     }
 
-    /// Puts a mailbox into memory, unless another thread was faster. One that was locked out before it
-    /// left memory is still locked out.
+    /// Puts a mailbox into memory, unless another thread was faster.
     fn keep(&self, mailbox: Mailbox) -> Outcome<Arc<Mailbox>> {
         let mut known = self.known.lock();
-        let locked = known.lockouts.contains(&mailbox.account.to_lowercase());
         let kept = Arc::clone(known.open.entry(mailbox.id).or_insert_with(|| Arc::new(mailbox)));
         drop(known);
-        if locked {
-            kept.lock_out()?;
-        }
         kept.check()?;
         Ok(kept)
     }
@@ -136,22 +135,25 @@ impl Mailboxes {
     /// Lets it in again, with what it had in memory: nothing is read anew, and its home is not looked at.
     ///
     /// # Errors
-    /// `service.NOT_FOUND` when it is not locked out; `mail.MAINTENANCE` when it has left memory since, though the
-    /// lockout is forgotten then too.
+    /// `service.NOT_FOUND` when it is not locked out.
     pub fn let_in(&self, account: &str) -> Outcome<()> {
         let mut known = self.known.lock();
         if !known.lockouts.remove(&account.to_lowercase()) {
             return Err(Fault::not_found(format!("no lock known for account {account}")));
         }
-        let Some(id) = known.ids.get(&account.to_lowercase()).copied() else { return Ok(()) };
-        let mailbox = known.open.get(&id).ok_or_else(|| Fault::maintenance(id))?;
-        mailbox.let_in();
+        let id = known.ids.get(&account.to_lowercase()).copied();
+        if let Some(mailbox) = id.and_then(|id| known.open.get(&id)) {
+            mailbox.let_in();
+        }
         Ok(())
     }
 
-    /// Takes a mailbox out of memory, as want of memory would.
+    /// Takes a mailbox out of memory, as want of memory would. One that is locked out never leaves it.
     pub fn unload(&self, account: &str) -> bool {
         let mut known = self.known.lock();
+        if known.lockouts.contains(&account.to_lowercase()) {
+            return false;
+        }
         let id = known.ids.get(&account.to_lowercase()).copied();
         let Some(mailbox) = id.and_then(|id| known.open.remove(&id)) else { return false };
         mailbox.end();
@@ -166,6 +168,13 @@ impl Mailboxes {
         if let Some(open) = known.open.remove(&mailbox.id) {
             open.end();
         }
+    }
+
+    /// Every mailbox in the map.
+    pub fn ids(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.known.lock().ids.values().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// What the map says.

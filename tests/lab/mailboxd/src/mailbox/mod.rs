@@ -11,6 +11,7 @@ pub mod index;
 pub mod item;
 pub mod mailboxes;
 pub mod purge;
+pub mod shared;
 pub mod state;
 pub mod tx;
 
@@ -90,7 +91,8 @@ impl Mailbox {
     }
 
     /// One change: a transaction under the mailbox's write lock. What is in memory follows the database:
-    /// kept as it was when the transaction fails.
+    /// kept as it was when the transaction fails. Files of what is gone are removed after the commit and after the lock
+    /// was given back, so that somebody who locks the mailbox out may still see them go.
     ///
     /// # Errors
     /// `mail.MAINTENANCE`, or what `act` fails with.
@@ -105,7 +107,10 @@ impl Mailbox {
         let done = act(&mut tx).and_then(|done| tx.finish().map(|()| done));
         match done {
             Ok(done) => {
-                *state = tx.commit()?;
+                let (now, gone) = tx.commit()?;
+                *state = now;
+                drop(state);
+                tx::remove(&gone);
                 Ok(done)
             }
             Err(fault) => {

@@ -150,20 +150,19 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
-    /// Makes it so, and gives what the mailbox holds in memory now.
+    /// Makes it so, and gives what the mailbox holds in memory now, and the files that nobody needs any more.
     ///
     /// # Errors
     /// `service.FAILURE` when the commit fails.
-    pub fn commit(self) -> Outcome<State> {
+    pub fn commit(self) -> Outcome<(State, Vec<PathBuf>)> {
         if let Err(e) = self.sql.commit() {
             remove(&self.made);
             return Err(e.into());
         }
-        remove(&self.doomed);
         if !(self.folders.is_empty() && self.tags.is_empty()) {
             state::cache_tree(&self.store.memcached(), &self.mailbox.account, &self.state.tree);
         }
-        Ok(self.state)
+        Ok((self.state, self.doomed))
     }
 
     /// As if it had never been.
@@ -185,7 +184,8 @@ pub fn now() -> u32 {
     u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
-fn remove(paths: &[PathBuf]) {
+/// Removes files.
+pub fn remove(paths: &[PathBuf]) {
     for path in paths {
         // Garbage in the store is harmless, and normal.
         let _ = fs::remove_file(path);
