@@ -314,9 +314,13 @@ fn kept(mv: &Move) -> Result<&Kept> {
     })
 }
 
-/// The command that brings the mailbox to the same store by copying it.
+/// The command that brings the mailbox to the same store by copying it, and what stands in its way until then.
 pub(super) fn instead(survey: &Survey) -> String {
-    format!("zlm run scripts/move.rhai --email {} --dest {}", survey.account.address, survey.dest)
+    let Survey { account, dest, .. } = survey;
+    format!(
+        "zlm run scripts/move.rhai --email {} --dest {dest}, once the copy that {dest} kept is removed and mailboxd was restarted there",
+        account.address
+    )
 }
 
 /// The first of many reasons.

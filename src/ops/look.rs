@@ -18,7 +18,7 @@ use crate::rows;
 use crate::run::{Run, Subject};
 use crate::site::{Site, Store};
 use crate::store::{self, MailboxRow};
-use crate::zimbra::account::{Account, AccountStatus};
+use crate::zimbra::account::{Account, AccountStatus, FOLLOW_STATUS};
 use crate::zimbra::blob::BlobName;
 use crate::zimbra::ids::{Host, MailboxId};
 use crate::zimbra::volume::{Current, Mapping, Volume, locator, map_volumes};
@@ -225,7 +225,7 @@ impl Operation for Look {
 
 impl Look {
     fn look(&self) -> Result<Survey> {
-        let mut survey = begun(&self.account, &self.dest)?;
+        let mut survey = begun(&self.site, &self.account, &self.dest)?;
         if !self.dest(&mut survey)? {
             return Ok(survey);
         }
@@ -467,13 +467,14 @@ impl Look {
 }
 
 /// A survey with what the account itself says. Fails with [`Kind::Refused`] for an account that has no home.
-pub(super) fn begun(account: &Account, dest: &Host) -> Result<Survey> {
+pub(super) fn begun(site: &Site, account: &Account, dest: &Host) -> Result<Survey> {
     let source = account
         .mail_host
         .clone()
         .ok_or_else(|| Error::new(Kind::Refused, format!("account {}: zimbraMailHost is not set", account.address)))?;
     let mut survey = Survey::new(account.clone(), source, dest.clone());
     about_account(&mut survey);
+    about_hosts(site, &mut survey)?;
     Ok(survey)
 }
 
@@ -515,8 +516,12 @@ fn about_account(survey: &mut Survey) {
     if survey.dest == survey.source {
         survey.problems.push(format!("it is on {} already", survey.dest));
     }
-    if let Err(error) = survey.account.check_transport() {
-        survey.problems.push(error.message().to_owned());
+    let follow = changed_along(&survey.account);
+    if !follow.is_empty() {
+        let status = survey.account.status;
+        survey
+            .warnings
+            .push(format!("Zimbra changes {} when it sets status {status}: set again after it", follow.join(", ")));
     }
     match survey.account.status {
         AccountStatus::Active => {}
@@ -528,6 +533,36 @@ fn about_account(survey: &mut Survey) {
     if survey.account.entry.is_true("zimbraIsSystemAccount") || survey.account.entry.is_true("zimbraIsSystemResource") {
         survey.warnings.push("it is a system account; some are tied to their store".to_owned());
     }
+}
+
+/// The attributes that Zimbra will not leave as they are when it gives the account its status back.
+fn changed_along(account: &Account) -> Vec<&'static str> {
+    let has = |name: &str| !account.entry.all(name).is_empty();
+    match account.status.forced_mail_status() {
+        Some(forced) if account.mail_status.as_deref().is_some_and(|now| now != forced) => vec!["zimbraMailStatus"],
+        None if account.status == AccountStatus::Active => {
+            FOLLOW_STATUS.iter().copied().filter(|name| *name != "zimbraMailStatus" && has(name)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether Zimbra will let `zimbraMailHost` change from one to the other.
+fn about_hosts(site: &Site, survey: &mut Survey) -> Result<()> {
+    let servers = site.servers()?;
+    let find = |host: &Host| servers.iter().find(|server| server.host == *host);
+    // Of a home that is no server any more Zimbra asks nothing.
+    if let Some(Err(error)) = find(&survey.source).map(|home| survey.account.check_transport(home.written_host())) {
+        survey.problems.push(error.message().to_owned());
+    }
+    if let Some(dest) = find(&survey.dest).filter(|dest| !dest.is_named_as_host()) {
+        let name = dest.entry.get("cn").unwrap_or_default();
+        survey.problems.push(format!(
+            "{} is the service hostname of server {name}, and Zimbra takes as zimbraMailHost only a server's own name",
+            survey.dest
+        ));
+    }
+    Ok(())
 }
 
 /// The source cannot be reached from here: say from where it could.

@@ -22,6 +22,9 @@ use crate::zimbra::account::Account;
 use crate::zimbra::ids::Host;
 use crate::zimbra::volume::Volume;
 
+/// What makes mailboxd of a store forget.
+const RESTART: &str = "run `zmmailboxdctl restart` there as zimbra, then this can be done";
+
 /// What is known of the move that is taken back.
 #[derive(Clone, Debug)]
 pub struct Taken {
@@ -115,7 +118,7 @@ impl Operation for LookBack {
 
 impl LookBack {
     fn look(&self) -> Result<Survey> {
-        let mut survey = begun(&self.account, &self.dest)?;
+        let mut survey = begun(&self.site, &self.account, &self.dest)?;
         if survey.source != survey.dest {
             survey.instead = Some(instead(&survey));
             if survey.source != self.taken.source {
@@ -177,16 +180,16 @@ impl LookBack {
             MailboxProbe::Locked(Some(number)) if number.get() == kept => {
                 if here.get("tracking_sync").is_some_and(|token| token != "0") {
                     survey.problems.push(format!(
-                        "clients synchronise with it, and mailboxd of {to}, which holds the copy in memory, would give numbers of changes to them twice: restart mailboxd there first, then this can be done"
+                        "clients synchronise with it, and mailboxd of {to}, which holds the copy in memory, would give numbers of changes to them twice: {RESTART}"
                     ));
                 }
             }
             MailboxProbe::Locked(other) | MailboxProbe::StaleMap(other) => survey.problems.push(format!(
-                "mailboxd of {to} remembers {} of it, and the copy that was kept is {kept}: restart mailboxd there first",
+                "mailboxd of {to} remembers {} of it, and the copy that was kept is {kept}: {RESTART}",
                 other.map_or_else(|| "a mailbox".to_owned(), |number| format!("mailbox {number}"))
             )),
             MailboxProbe::InMemory(number) => survey.problems.push(format!(
-                "mailboxd of {to} has mailbox {number} of it in memory and not locked, so that it may have been written to: restart mailboxd there first"
+                "mailboxd of {to} has mailbox {number} of it in memory and not locked, so that it may have been written to: {RESTART}"
             )),
         }
         Ok(())

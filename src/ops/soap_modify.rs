@@ -14,7 +14,8 @@ use crate::gate::{Operation, Undo, Watch};
 use crate::report::Event;
 use crate::run::Run;
 use crate::site::Site;
-use crate::zimbra::account::{Account, AccountStatus};
+use crate::zimbra::account::{Account, AccountStatus, FOLLOW_STATUS};
+use crate::zimbra::entry::Entry;
 use crate::zimbra::ids::ZimbraId;
 
 /// Attribute names and all their values; no value unsets one.
@@ -131,12 +132,15 @@ impl Operation for SoapModify {
         let now = self.site.account(&self.account.id)?;
         let attributes: Attributes =
             self.attributes.keys().map(|name| (name.clone(), now.entry.all(name).to_vec())).collect();
+        let attributes = with_following(attributes, &now.entry);
         let restore = Restore { account_id: self.account.id.clone(), attributes };
         restore.to_undo(self.account.address.as_str()).map(Some)
     }
 
     fn apply(&self, watch: &Watch<'_>) -> Result<()> {
-        set(&self.site, &self.account.id, &self.attributes, watch.cancel())
+        // As the account was when it was read: who becomes active again is as locked out or suspended as before.
+        let attributes = with_following(self.attributes.clone(), &self.account.entry);
+        set(&self.site, &self.account.id, &attributes, watch.cancel())
     }
 }
 
@@ -176,9 +180,67 @@ fn set_in_directory(site: &Site, id: &ZimbraId, attributes: &Attributes) -> Resu
     Ok(())
 }
 
-/// Sets attributes through the account's home, then waits until the directory's master shows them. An answer
-/// that was lost is settled by what the directory shows.
+/// Sets attributes through the account's home, then waits until the directory's master shows them. What Zimbra makes
+/// otherwise along with the status is set once more by itself.
 pub(super) fn set(site: &Site, id: &ZimbraId, attributes: &Attributes, cancel: &Cancel) -> Result<()> {
+    let Some(status) = status_in(attributes) else { return ask(site, id, attributes, cancel) };
+    let (following, own): (Attributes, Attributes) =
+        attributes.clone().into_iter().partition(|(name, _)| follows_status(name));
+    let account = site.account(id)?;
+    if !shows(&account, &own) {
+        // The mail status goes along, so that Zimbra does not set one of its own.
+        let mail = following.iter().filter(|(name, _)| name.eq_ignore_ascii_case("zimbraMailStatus"));
+        let mut first = own.clone();
+        first.extend(mail.map(|(name, values)| {
+            let forced = status.forced_mail_status().map(|forced| vec![forced.to_owned()]);
+            (name.clone(), forced.unwrap_or_else(|| values.clone()))
+        }));
+        ask(site, id, &first, cancel)?;
+    }
+    let now = site.account(id)?;
+    let mut left: Attributes = following.clone();
+    left.retain(|name, values| !shows_values(&now, name, values));
+    if left.is_empty() {
+        return Ok(());
+    }
+    if status == AccountStatus::Active {
+        // Without a status no reason is taken; the one that is in force changes nothing else.
+        left.extend(attributes.clone().into_iter().filter(|(name, _)| is_status(name)));
+    }
+    ask(site, id, &left, cancel)
+}
+
+fn is_status(name: &str) -> bool {
+    ["zimbraAccountStatus", "zimbraMailStatus"].iter().any(|status| name.eq_ignore_ascii_case(status))
+}
+
+fn follows_status(name: &str) -> bool {
+    FOLLOW_STATUS.iter().any(|following| name.eq_ignore_ascii_case(following))
+}
+
+/// The status among attributes, if there is one.
+fn status_in(attributes: &Attributes) -> Option<AccountStatus> {
+    let (_, values) = attributes.iter().find(|(name, _)| name.eq_ignore_ascii_case("zimbraAccountStatus"))?;
+    values.concat().parse().ok()
+}
+
+/// Adds to attributes with a status what Zimbra changes along with it, as `entry` has it and where it has any.
+fn with_following(mut attributes: Attributes, entry: &Entry) -> Attributes {
+    if status_in(&attributes).is_none() {
+        return attributes;
+    }
+    for name in FOLLOW_STATUS {
+        let values = entry.all(name);
+        if !values.is_empty() && !attributes.keys().any(|known| known.eq_ignore_ascii_case(name)) {
+            attributes.insert((*name).to_owned(), values.to_vec());
+        }
+    }
+    attributes
+}
+
+/// Asks the account's home to set attributes, and waits until the directory's master shows them. An answer that was
+/// lost is settled by what the directory shows.
+fn ask(site: &Site, id: &ZimbraId, attributes: &Attributes, cancel: &Cancel) -> Result<()> {
     let account = site.account(id)?;
     if shows(&account, attributes) {
         return Ok(());
@@ -231,13 +293,15 @@ fn shown_within(site: &Site, id: &ZimbraId, attributes: &Attributes, limit: Dura
 }
 
 fn shows(account: &Account, attributes: &Attributes) -> bool {
-    attributes.iter().all(|(name, values)| {
-        let mut now = account.entry.all(name).to_vec();
-        let mut wanted = values.clone();
-        now.sort();
-        wanted.sort();
-        now == wanted
-    })
+    attributes.iter().all(|(name, values)| shows_values(account, name, values))
+}
+
+fn shows_values(account: &Account, name: &str, values: &[String]) -> bool {
+    let mut now = account.entry.all(name).to_vec();
+    let mut wanted = values.to_vec();
+    now.sort();
+    wanted.sort();
+    now == wanted
 }
 
 fn shown(values: &[String]) -> String {

@@ -58,6 +58,11 @@ impl AccountStatus {
         self == Self::Active
     }
 
+    /// What Zimbra makes of `zimbraMailStatus` when it sets this status, whatever the request says; nothing: what it says.
+    pub fn forced_mail_status(self) -> Option<&'static str> {
+        matches!(self, Self::Pending | Self::Closed).then_some("disabled")
+    }
+
     /// What becomes of mail.
     pub fn mail(self) -> Mail {
         match self {
@@ -84,6 +89,15 @@ impl fmt::Display for AccountStatus {
         f.write_str(self.word())
     }
 }
+
+/// What Zimbra changes along with `zimbraAccountStatus`, past what the request says: `closed` and `pending` disable mail,
+/// and who becomes active was never locked out nor, since 10.0, suspended.
+pub const FOLLOW_STATUS: &[&str] = &[
+    "zimbraMailStatus",
+    "zimbraPasswordLockoutFailureTime",
+    "zimbraPasswordLockoutLockedTime",
+    "zimbraAccountSuspensionReason",
+];
 
 /// An account or calendar resource as the directory has it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -137,12 +151,12 @@ impl Account {
         self.address.domain()
     }
 
-    /// Fails with [`Kind::Refused`] unless the transport is that of the account's own store: Zimbra refuses to
-    /// change `zimbraMailHost` when it is not `lmtp:HOST:PORT` of the present one.
-    pub fn check_transport(&self) -> Result<()> {
-        let Some(host) = &self.mail_host else { return Ok(()) };
-        let shown = self.transport.as_deref().unwrap_or("none");
-        if is_transport_of(shown, host) {
+    /// Fails with [`Kind::Refused`] unless the transport is that of the account's own store, whose
+    /// `zimbraServiceHostname` is `host`, written as in the directory: Zimbra refuses to change `zimbraMailHost` else. It
+    /// minds the host's case and not the port, and takes an account without any transport.
+    pub fn check_transport(&self, host: &str) -> Result<()> {
+        let Some(shown) = self.transport.as_deref() else { return Ok(()) };
+        if lmtp_host(shown) == Some(host) {
             return Ok(());
         }
         let message = format!("{}: zimbraMailTransport is {shown}, not lmtp:{host}:PORT", self.address);
@@ -170,14 +184,17 @@ pub fn transport(host: &Host, port: u16) -> String {
     format!("lmtp:{host}:{port}")
 }
 
-/// Whether `transport` is `lmtp:HOST:` with any port.
+/// Whether `transport` is LMTP to `host`, on whatever port.
 pub fn is_transport_of(transport: &str, host: &Host) -> bool {
-    let mut parts = transport.split(':');
-    let mut next = || parts.next().unwrap_or_default();
-    next().eq_ignore_ascii_case("lmtp")
-        && next().eq_ignore_ascii_case(host.as_str())
-        && next().parse::<u16>().is_ok()
-        && parts.next().is_none()
+    lmtp_host(transport).is_some_and(|to| to.eq_ignore_ascii_case(host.as_str()))
+}
+
+/// The host of `lmtp:HOST:PORT`, as Zimbra reads it: what stands for the port is not looked at.
+fn lmtp_host(transport: &str) -> Option<&str> {
+    match transport.split(':').collect::<Vec<_>>()[..] {
+        [protocol, host, port] if protocol.eq_ignore_ascii_case("lmtp") && !port.is_empty() => Some(host),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -206,7 +223,7 @@ mod tests {
     fn reads_an_account_without_its_password() {
         let anna = Account::from_entry(entry(ANNA)).unwrap();
         assert_eq!((anna.domain(), anna.status, anna.is_resource), ("lab.test", AccountStatus::Active, false));
-        assert!(anna.check_transport().is_ok());
+        assert!(anna.check_transport("store1.lab.test").is_ok());
         assert!(!format!("{anna:?}").contains("SSHA"));
         assert!(Account::from_entry(entry(&ANNA[..5])).is_err());
     }
@@ -216,14 +233,33 @@ mod tests {
         let host: Host = "store1.lab.test".parse().unwrap();
         assert_eq!(transport(&host, 7025), "lmtp:store1.lab.test:7025");
         assert!(is_transport_of("lmtp:store1.lab.test:1", &host));
+        assert!(is_transport_of("LMTP:Store1.lab.test:smtp", &host));
         for other in [
             "lmtp:store2.lab.test:7025",
             "smtp:store1.lab.test:25",
             "lmtp:store1.lab.test",
+            "lmtp:store1.lab.test:",
             "lmtp:store1.lab.test:7025:x",
             "",
         ] {
             assert!(!is_transport_of(other, &host), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_transport_is_that_of_the_store_by_the_rule_of_zimbra() {
+        let with = |transport: Option<&str>| {
+            let mut attributes: Vec<_> =
+                ANNA.iter().copied().filter(|(name, _)| *name != "zimbraMailTransport").collect();
+            attributes.extend(transport.map(|transport| ("zimbraMailTransport", transport)));
+            Account::from_entry(entry(&attributes)).unwrap()
+        };
+        for good in [None, Some("lmtp:Store1.lab.test:7025"), Some("LMTP:Store1.lab.test:x")] {
+            assert!(with(good).check_transport("Store1.lab.test").is_ok(), "{good:?}");
+        }
+        for bad in ["lmtp:store1.lab.test:7025", "lmtp:Store1.lab.test", "smtp:Store1.lab.test:25"] {
+            let error = with(Some(bad)).check_transport("Store1.lab.test").unwrap_err();
+            assert!(error.message().ends_with(&format!("is {bad}, not lmtp:Store1.lab.test:PORT")), "{error}");
         }
     }
 

@@ -31,6 +31,16 @@ impl Server {
         })
     }
 
+    /// `zimbraServiceHostname` as the directory has it, in upper and lower case.
+    pub fn written_host(&self) -> &str {
+        self.entry.get("zimbraServiceHostname").unwrap_or(self.host.as_str())
+    }
+
+    /// Whether `zimbraMailHost` can be set to it: Zimbra takes it for the server's own name, its `cn`, first.
+    pub fn is_named_as_host(&self) -> bool {
+        self.entry.get("cn").is_none_or(|name| name.eq_ignore_ascii_case(self.host.as_str()))
+    }
+
     /// Whether a service is enabled there.
     pub fn runs(&self, service: &str) -> bool {
         self.services.iter().any(|s| s.eq_ignore_ascii_case(service))
@@ -96,6 +106,11 @@ mod tests {
         let server = Server::from_entry(entry.clone()).unwrap();
         assert!(server.is_store() && !server.runs("memcached"));
         assert_eq!((server.memcached_port(), server.lmtp_port()), (11212, 7025));
+        for (name, same) in [("Store1.lab.test", true), ("mbs1.lab.test", false)] {
+            let mut named = entry.clone();
+            named.add("cn", name);
+            assert_eq!(Server::from_entry(named).unwrap().is_named_as_host(), same, "{name}");
+        }
         entry.add("zimbraServerVersion", "10.1.0");
         assert!(!Server::from_entry(entry).unwrap().is_store());
     }

@@ -48,6 +48,19 @@ fn source_that_cannot_be_reached_is_named() {
     site.assert_rolled_back(&mailbox);
 }
 
+/// Zimbra minds the case of the host in a transport, and would refuse the switch.
+#[test]
+fn transport_that_names_its_host_in_another_case() {
+    let site = site();
+    let mailbox = site.mailbox_of(10, &[("zimbraMailTransport", "lmtp:Store1.lab.test:7025")]);
+    refused_to(
+        &site,
+        &mailbox,
+        "store2.lab.test",
+        &["zimbraMailTransport is lmtp:Store1.lab.test:7025, not lmtp:store1.lab.test:PORT"],
+    );
+}
+
 #[test]
 fn unknown_account() {
     let site = site();

@@ -1,6 +1,6 @@
 //! Accounts of every status, by every name, and on the way back.
 
-use zlm_lab::{SOURCE, THIRD, assert_clean};
+use zlm_lab::{SOURCE, THIRD, account_dn, assert_clean};
 
 use crate::bench::Bench;
 
@@ -16,6 +16,41 @@ fn every_status_is_what_it_was() {
         bench.judge(&before);
         assert_eq!(bench.account_value(&local, "zimbraAccountStatus").unwrap().as_deref(), Some(status));
     }
+}
+
+/// Zimbra disables mail with these statuses, and forgets of who becomes active that he was locked out or suspended.
+#[test]
+fn what_follows_the_status_is_what_it_was() {
+    let bench = Bench::take();
+    let failed = ("zimbraPasswordLockoutFailureTime", "20261130101112.123Z");
+    let locked = ("zimbraPasswordLockoutLockedTime", "20261130101113.123Z");
+    let suspended = ("zimbraAccountSuspensionReason", "unpaid");
+    let accounts: [&[(&str, &str)]; 5] = [
+        &[("zimbraAccountStatus", "closed"), ("zimbraMailStatus", "enabled")],
+        &[("zimbraAccountStatus", "pending"), ("zimbraMailStatus", "enabled"), suspended],
+        &[("zimbraAccountStatus", "lockout"), ("zimbraMailStatus", "enabled"), failed, locked],
+        &[("zimbraAccountStatus", "locked"), ("zimbraMailStatus", "disabled"), suspended],
+        &[("zimbraAccountStatus", "active"), ("zimbraMailStatus", "disabled"), failed, locked, suspended],
+    ];
+    for ((number, attributes), local) in (421..).zip(accounts).zip(["sia", "tea", "uma", "vic", "zed"]) {
+        bench.small(local, number, attributes);
+        let before = bench.before_move(local).unwrap();
+        bench.moves(SOURCE, local, &[]);
+        bench.judge(&before);
+        for (name, value) in attributes {
+            assert_eq!(bench.account_value(local, name).unwrap().as_deref(), Some(*value), "{local}: {name}");
+        }
+    }
+}
+
+#[test]
+fn an_account_without_a_transport_gets_one() {
+    let bench = Bench::take();
+    bench.small("xia", 426, &[]);
+    bench.ldap_modify(&account_dn("xia"), &[("zimbraMailTransport", &[])]).unwrap();
+    let before = bench.before_move("xia").unwrap();
+    bench.moves(SOURCE, "xia", &[]);
+    bench.judge(&before);
 }
 
 #[test]
