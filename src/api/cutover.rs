@@ -193,7 +193,7 @@ pub mod cutover {
     }
 
     /// Lets the store open the account's mailbox, and sees that it is the one with the number `id`; a copy that was kept
-    /// is unlocked. Shares that wait to be published come over now.
+    /// is unlocked. Shares that wait to be published are there with it.
     ///
     /// Fails with `unequal` when mailboxd has another mailbox for the account.
     ///
@@ -216,6 +216,22 @@ pub mod cutover {
     #[rhai_fn(volatile, return_raw)]
     pub fn unlock(ctx: NativeCallContext, account: Account) -> Scripted<()> {
         attempt(&ctx, |run| run.gate.pass(&ops::freeze::LetIn { site: run.site.clone(), account: account.0.clone() }))
+    }
+
+    /// Brings shares that wait to be published from the copies that other stores kept to the account's home, for a move whose
+    /// run cannot do it any more. Stores that cannot be reached are told, and left out.
+    ///
+    /// Returns how many. Fails with `not_found` where the home has no mailbox of the account, `unreachable`.
+    ///
+    /// In a plan: where to.
+    ///
+    /// Example: `carry_shares(who);`
+    #[rhai_fn(volatile, return_raw)]
+    pub fn carry_shares(ctx: NativeCallContext, account: Account) -> Scripted<i64> {
+        attempt(&ctx, |run| {
+            let carried = run.gate.pass(&ops::shares::CarryShares::new(run, account.0.clone())?)?;
+            Ok(i64::try_from(carried).unwrap_or(i64::MAX))
+        })
     }
 
     /// Undoes an unfinished move of an account to a store, from what is there to be seen: unlocks the mailbox at the

@@ -16,7 +16,7 @@ use crate::gate::{Gate, Operation, Undo, Watch};
 use crate::rows::{self, BlobRef, Compared, Dump, FreezeMark, InjectOptions, Injected};
 use crate::run::Run;
 use crate::site::Site;
-use crate::store::{self, Steps};
+use crate::store::{self, Aside, Steps};
 use crate::zimbra::account::{Account, AccountStatus};
 use crate::zimbra::ids::{Host, ZimbraId};
 
@@ -83,7 +83,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn freeze(run: &Run, mv: &Arc<Move>) -> Result<Freeze> {
     run.gate.pass(&Lockout { site: run.site.clone(), mv: mv.clone() })?;
     let locked = Instant::now();
-    let mark = run.gate.pass(&Mark { mv: mv.clone() })?;
+    let Marked { mark, aside } = run.gate.pass(&Mark { mv: mv.clone() })?;
+    *lock(&mv.aside) = aside.map(Arc::new);
     Ok(Freeze {
         mv: mv.clone(),
         mark,
@@ -164,15 +165,27 @@ impl Operation for Lockout {
     }
 }
 
-/// Unlocks. A mailbox that is not locked is well.
+/// Unlocks, and sees that the mailbox can be used again. One that is not locked is well.
 pub(super) fn unlock(site: &Site, unlock: &Unlock) -> Result<()> {
-    match site.admin()?.lockout_end(&unlock.store, &unlock.account_id) {
-        Err(error) if error.peer_code() == Some("service.NOT_FOUND") => Ok(()),
-        // It had left memory: its lock is forgotten all the same.
-        Err(error) if error.peer_code() == Some("mail.MAINTENANCE") => Ok(()),
+    let Unlock { store, account_id } = unlock;
+    let admin = site.admin()?;
+    match admin.lockout_end(store, account_id) {
         // The lock lives in mailboxd's memory: where nobody listens any more there is none.
-        Err(error) if error.is_connection_refused() => Ok(()),
-        answer => answer,
+        Err(error) if error.is_connection_refused() => return Ok(()),
+        Err(error) if !matches!(error.peer_code(), Some("service.NOT_FOUND" | "mail.MAINTENANCE")) => {
+            return Err(error);
+        }
+        // Whatever mailboxd knows of locks, the mailbox itself says whether it is locked.
+        _ => {}
+    }
+    match site.server(store).and_then(|server| admin.get_mailbox(store, account_id, Some(&server.id))) {
+        Err(error) if error.peer_code() == Some("mail.MAINTENANCE") => {
+            let message =
+                format!("mailbox of account {account_id} on {store}: is locked until mailboxd is started again there");
+            Err(Error::new(Kind::Peer, message).because(error))
+        }
+        // Anything else is no word on the lock.
+        _ => Ok(()),
     }
 }
 
@@ -212,7 +225,17 @@ impl Operation for LetIn {
     }
 }
 
-/// Marks the source's state.
+/// What is known of the source right after it was locked.
+#[derive(Serialize, Deserialize)]
+struct Marked {
+    #[serde(flatten)]
+    mark: FreezeMark,
+    /// What servers delete although it is locked. Journals of before have none.
+    #[serde(default)]
+    aside: Option<Aside>,
+}
+
+/// Marks the source's state, and sets aside what may not stay there.
 ///
 /// Of a long table all rows are read afterwards, and what that reading says of change numbers is the mark: the user
 /// would wait for another one, and nothing is lost by what was written between.
@@ -221,7 +244,7 @@ struct Mark {
 }
 
 impl Operation for Mark {
-    type Output = FreezeMark;
+    type Output = Marked;
 
     fn name(&self) -> &'static str {
         "freeze"
@@ -235,13 +258,16 @@ impl Operation for Mark {
         crate::gate::Effect::Look
     }
 
-    fn pretend(&self) -> Result<FreezeMark> {
+    fn pretend(&self) -> Result<Marked> {
+        let (source, id) = (&self.mv.source, self.mv.source_id());
+        let aside = Aside::read(&mut *source.session()?, id)?;
         let mut dumps = self.mv.dumps()?;
         dumps.retain(|dump| self.mv.survey.rows_of(dump) < rows::LONG);
-        rows::freeze_mark(self.mv.source.db(), self.mv.source_id(), &dumps, self.mv.source.cancel())
+        let mark = rows::freeze_mark(source.db(), id, &dumps, source.cancel())?;
+        Ok(Marked { mark, aside: Some(aside) })
     }
 
-    fn apply(&self, _: &Watch<'_>) -> Result<FreezeMark> {
+    fn apply(&self, _: &Watch<'_>) -> Result<Marked> {
         self.pretend()
     }
 }

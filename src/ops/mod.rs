@@ -22,6 +22,7 @@ mod probe;
 mod readings;
 pub mod reconcile;
 pub mod rsync;
+pub mod shares;
 pub mod soap_modify;
 pub mod stage;
 pub mod state;

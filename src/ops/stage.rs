@@ -1,7 +1,7 @@
 //! The mailbox's place at the destination: a number and a row that nobody can open yet.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ use crate::gate::{Operation, Undo, Watch};
 use crate::rows::{self, Dump, Held, Rewrite};
 use crate::run::Run;
 use crate::site::{Site, Store};
-use crate::store::{self, Claims, IdFrom, Staged};
+use crate::store::{self, Aside, Claims, IdFrom, Staged};
 use crate::zimbra::ids::{Host, MailboxId};
 use crate::zimbra::volume::Volume;
 
@@ -42,6 +42,8 @@ pub struct Move {
     pub(super) seen: Mutex<Option<Arc<Seen>>>,
     /// The blobs that were compared with those of a kept copy.
     pub(super) kept_blobs: Mutex<Option<Arc<Named>>>,
+    /// What was set aside when it was locked.
+    pub(super) aside: Mutex<Option<Arc<Aside>>>,
 }
 
 /// A mailbox's directory on a volume of the source, and the one that takes its place.
@@ -75,6 +77,7 @@ pub fn stage(run: &Run, survey: &Survey) -> Result<Move> {
         held: Arc::default(),
         seen: Mutex::default(),
         kept_blobs: Mutex::default(),
+        aside: Mutex::default(),
     })
 }
 
@@ -88,6 +91,12 @@ impl Move {
     /// Whether its place is a copy that was kept there, so that nothing is copied.
     pub fn goes_back(&self) -> bool {
         self.survey.kept.is_some()
+    }
+
+    /// What was set aside when it was locked; nothing by a run of a version that did not.
+    pub(super) fn aside(&self) -> Option<Arc<Aside>> {
+        // Plain data, valid whatever panicked.
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Fails with [`Kind::Usage`] where nothing may be copied: the rows and files of a kept copy are its own.

@@ -14,7 +14,7 @@ use super::undo::to_undo;
 use super::verify::{Still, Verified, still};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Result};
-use crate::gate::{AMBIGUOUS, Operation, Undo, Watch};
+use crate::gate::{AMBIGUOUS, Kept, Operation, Undo, Watch};
 use crate::run::{Run, own};
 use crate::site::{Site, Store};
 use crate::store::{self, Claims, Staged};
@@ -125,6 +125,11 @@ impl Operation for Settle {
         format!("{dest} writes rows and blobs to disk, mailbox {} on {source} is as it was", mv.source_id())
     }
 
+    fn kept(&self) -> Kept {
+        // The destination's mailboxd may have deleted what was put down.
+        Kept::UntilSwitch
+    }
+
     fn pretend(&self) -> Result<()> {
         Ok(())
     }
@@ -150,11 +155,14 @@ impl Operation for Settle {
 }
 
 impl Settle {
-    /// Makes the rows survive from here on, and sees that they are those that were proved: a server that was killed
-    /// since, and is there again, has forgotten the last of them.
+    /// Puts down what was set aside, makes the rows survive from here on, and sees that they are those that were proved:
+    /// a server that was killed since, and is there again, has forgotten the last of them.
     fn keep_rows(&self) -> Result<()> {
         let mv = &self.proof.freeze.mv;
         let mut session = mv.dest.session()?;
+        if let Some(aside) = mv.aside() {
+            aside.put(&mut session, &mv.staged)?;
+        }
         store::barrier(&mut session)?;
         if self.proof.server.lives_on(&session.identity()?) {
             return Ok(());
@@ -341,8 +349,18 @@ impl Operation for Open {
             )
             .hint("mailboxd remembers an earlier stay of the account: restart mailboxd there, then finish"));
         }
-        // Every server empties these rows every now and then; before the switch they would have been lost.
-        let (mut source, mut dest) = (self.mv.source.session()?, self.mv.dest.session()?);
-        store::copy_acl_push(&mut source, self.mv.source_id(), &mut dest, &self.mv.staged).map(drop)
+        self.put_shares()
+    }
+}
+
+impl Open {
+    /// Puts shares down once more that the new home may have deleted before it was one, and those of a run that did not
+    /// set them aside.
+    fn put_shares(&self) -> Result<()> {
+        let shares = match self.mv.aside() {
+            Some(aside) => aside.shares.clone(),
+            None => store::shares(&mut *self.mv.source.session()?, self.mv.source_id())?,
+        };
+        store::put_shares(&mut *self.mv.dest.session()?, self.mv.staged.id, &shares)
     }
 }

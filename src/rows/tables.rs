@@ -25,7 +25,11 @@ const HELD_BACK: &[(&str, &str)] = &[
     ("deleted_account", "remembers mailboxes that were deleted on this server"),
     ("volume_blobs", "what deduplication knows of this server's own volumes"),
     ("current_sessions", "which server of a cluster serves a mailbox now"),
-    ("pending_acl_push", "every server pushes and then empties it, so rows are only safe after the switch"),
+    (
+        "pending_acl_push",
+        "servers delete its rows of locked mailboxes too: they are set aside and put down with the switch",
+    ),
+    ("scheduled_task", "servers delete a task that ran in all mailboxes: its rows are set aside in the same way"),
 ];
 
 /// Why a table is not copied with the others; `None` when it is.

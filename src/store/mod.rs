@@ -1,7 +1,7 @@
 //! A store as its database knows it: its volumes and settings, the row of a mailbox, and what a move does with
 //! that row.
 
-mod acl;
+mod aside;
 mod barrier;
 mod claim;
 mod claims;
@@ -16,7 +16,7 @@ mod stage;
 mod unstage;
 mod zone;
 
-pub use acl::copy_acl_push;
+pub use aside::{Aside, Share, put_shares, shares};
 pub use barrier::barrier;
 pub use claim::{Claim, Claimant, claim_of, note_copy};
 pub use claims::Claims;

@@ -19,6 +19,7 @@ mod retried;
 mod room;
 mod run;
 mod runs;
+mod set_aside;
 mod signals;
 mod site;
 mod snapshot;

@@ -122,6 +122,22 @@ fn maintenance_that_is_refused() {
 }
 
 #[test]
+fn mailbox_that_stays_locked_is_not_taken_for_unlocked() {
+    let site = site();
+    let mailbox = site.mailbox();
+    let mut zlm = site.start_paused_move(&mailbox, "let proof");
+    zlm.wait_for("paused");
+    site.fault("store1", "LockoutMailboxRequest fail mail.MAINTENANCE 1");
+    site.fault("store1", "GetMailboxRequest fail mail.MAINTENANCE");
+    zlm.signal(rustix::process::Signal::INT);
+    let ended = zlm.end();
+    ended.assert(4, &["is locked until mailboxd is started again there", "next: zlm rollback "]);
+    site.fault("store1", "clear");
+    site.run_next(&ended).assert(0, &[]);
+    site.assert_rolled_back(&mailbox);
+}
+
+#[test]
 fn lockout_that_is_refused() {
     let (_, ended) = with_fault("let frozen", "store1", "LockoutMailboxRequest fail service.FAILURE 1");
     ended.assert(1, &["LockoutMailboxRequest"]);

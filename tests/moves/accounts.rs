@@ -32,7 +32,8 @@ fn what_follows_the_status_is_what_it_was() {
         &[("zimbraAccountStatus", "locked"), ("zimbraMailStatus", "disabled"), suspended],
         &[("zimbraAccountStatus", "active"), ("zimbraMailStatus", "disabled"), failed, locked, suspended],
     ];
-    for ((number, attributes), local) in (421..).zip(accounts).zip(["sia", "tea", "uma", "vic", "zed"]) {
+    for (number, attributes) in (491..).zip(accounts) {
+        let local = &format!("follows-{}", attributes[0].1);
         bench.small(local, number, attributes);
         let before = bench.before_move(local).unwrap();
         bench.moves(SOURCE, local, &[]);
@@ -46,10 +47,10 @@ fn what_follows_the_status_is_what_it_was() {
 #[test]
 fn an_account_without_a_transport_gets_one() {
     let bench = Bench::take();
-    bench.small("xia", 426, &[]);
-    bench.ldap_modify(&account_dn("xia"), &[("zimbraMailTransport", &[])]).unwrap();
-    let before = bench.before_move("xia").unwrap();
-    bench.moves(SOURCE, "xia", &[]);
+    bench.small("untransported", 496, &[]);
+    bench.ldap_modify(&account_dn("untransported"), &[("zimbraMailTransport", &[])]).unwrap();
+    let before = bench.before_move("untransported").unwrap();
+    bench.moves(SOURCE, "untransported", &[]);
     bench.judge(&before);
 }
 

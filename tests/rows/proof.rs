@@ -195,6 +195,7 @@ fn every_table_of_a_mailbox_is_found() {
         "zimbra.mailbox",
         "zimbra.volume_blobs",
         "zimbra.pending_acl_push",
+        "zimbra.scheduled_task",
         "zimbra.deleted_account",
         "mboxgroup1.extension_",
     ] {

@@ -5,8 +5,8 @@ use zlm::clients::db::{Pool, Session};
 use zlm::error::Kind;
 use zlm::rows::Layout;
 use zlm::store::{
-    IdFrom, Stage, Steps, await_group, barrier, checkpoints, copy_acl_push, facts, groups, mailbox_by_account,
-    mailbox_by_id, publish, refresh, stage, staged_for, unpublish, unstage,
+    Aside, IdFrom, Stage, Steps, await_group, barrier, checkpoints, facts, groups, mailbox_by_account, mailbox_by_id,
+    publish, put_shares, refresh, stage, staged_for, unpublish, unstage,
 };
 
 use crate::copy::{copy, dump, messages};
@@ -75,12 +75,36 @@ fn a_mailbox_is_staged_refreshed_published_and_taken_back() {
     assert_eq!(stage(&mut destination, &row, &how).unwrap_err().kind(), Kind::Refused);
     assert_eq!(unstage(&pair.destination.pool(), &staged, &cancel).unwrap_err().kind(), Kind::Held);
     pair.source.sql("INSERT INTO zimbra.pending_acl_push VALUES (4, 257, 99)");
-    assert_eq!(copy_acl_push(&mut source, 4, &mut destination, &staged).unwrap(), 1);
-    assert_eq!(copy_acl_push(&mut source, 4, &mut destination, &staged).unwrap(), 0);
+    for values in [
+        "('a.B', 'task257', 4, '0000-00-00 00:00:00', 4294967295, 'd4:\u{e9}xe')",
+        "('A.b', 'task257', 4, NULL, NULL, NULL)",
+    ] {
+        pair.source.sql(&format!("INSERT INTO zimbra.scheduled_task VALUES {values}"));
+    }
+    let aside = Aside::read(&mut source, 4).unwrap();
+    assert_eq!((aside.shares.len(), aside.tasks.len()), (1, 2));
+    let tasks = |pair: &Pair| {
+        let sql = "SELECT class_name, name, exec_time, interval_millis, metadata FROM zimbra.scheduled_task ORDER BY 1";
+        (pair.source.rows(sql), pair.destination.rows(sql))
+    };
+    let lose = "DELETE FROM zimbra.scheduled_task WHERE class_name = 'a.B'";
+    for meanwhile in
+        [lose, "INSERT INTO zimbra.scheduled_task (class_name, name, mailbox_id) VALUES ('c', 'ran since', 5)"]
+    {
+        aside.put(&mut destination, &staged).unwrap();
+        let (here, there) = tasks(&pair);
+        assert_eq!(here, there);
+        pair.destination.sql(meanwhile);
+        pair.destination.sql("DELETE FROM zimbra.pending_acl_push");
+    }
+    aside.put(&mut destination, &staged).unwrap();
+    put_shares(&mut destination, 5, &aside.shares).unwrap();
+    assert_eq!(pair.destination.number("SELECT COUNT(*) FROM zimbra.pending_acl_push WHERE mailbox_id = 5"), 1);
+    assert_eq!(Aside::read(&mut destination, 5).unwrap(), aside);
     unpublish(&mut destination, &staged, ACCOUNT).unwrap();
 
     let undone = unstage(&pair.destination.pool(), &staged, &cancel).unwrap();
-    assert_eq!((undone.rows, undone.dropped_group), (503, true));
+    assert_eq!((undone.rows, undone.dropped_group), (505, true));
     // A rollback that died, or could not note how far it was, does all of it once more.
     unpublish(&mut destination, &staged, ACCOUNT).unwrap();
     assert_eq!(unstage(&pair.destination.pool(), &staged, &cancel).unwrap().rows, 0);
