@@ -4,16 +4,18 @@ use lab_mail::volume::digest;
 use mysql::params;
 use mysql::prelude::Queryable;
 
-use super::Mailbox;
 use super::deliver::Headers;
 use super::item::{FLAGGED, NewItem, REPLIED, SYSTEM_FLAGS, UNREAD, folder, kind};
 use super::state::{Folder, Tag};
 use super::tx::Tx;
+use super::{Mailbox, busy};
 use crate::fault::{Fault, Outcome};
 use crate::store::Store;
 
-type Rng = fastrand::Rng;
-type Action = fn(&mut Tx<'_>, &mut Rng) -> Outcome<bool>;
+/// What picks.
+pub type Rng = fastrand::Rng;
+/// One thing that a user does; whether there was something to do it to.
+pub type Action = fn(&mut Tx<'_>, &mut Rng) -> Outcome<bool>;
 
 /// What can happen, how often of a hundred, and what it is called.
 const ACTIONS: [(u8, &str, Action); 18] = [
@@ -37,7 +39,7 @@ const ACTIONS: [(u8, &str, Action); 18] = [
     (1, "empty-dumpster", empty_dumpster),
 ];
 
-/// Does `count` changes, each in a transaction of its own: of all kinds, or of one. What cannot be done for want of an
+/// Does `count` changes, each in a transaction of its own: of all kinds, of one, or what a `busy` user does. What cannot be done for want of an
 /// item becomes a new message.
 ///
 /// # Errors
@@ -45,9 +47,12 @@ const ACTIONS: [(u8, &str, Action); 18] = [
 /// is not.
 pub fn act(store: &Store, mailbox: &Mailbox, count: u32, seed: u64, kind: Option<&str>) -> Outcome<()> {
     let mut rng = Rng::with_seed(seed);
-    let named = kind.map(named).transpose()?;
+    let (actions, named) = match kind {
+        Some("busy") => (&busy::ACTIONS[..], None),
+        kind => (&ACTIONS[..], kind.map(named).transpose()?),
+    };
     for _ in 0..count {
-        let action = named.unwrap_or_else(|| pick(&mut rng));
+        let action = named.unwrap_or_else(|| pick(actions, &mut rng));
         mailbox.write(store, |tx| {
             if !action(tx, &mut rng)? {
                 new_message(tx, &mut rng)?;
@@ -63,9 +68,9 @@ fn named(kind: &str) -> Outcome<Action> {
     found.map(|(.., action)| action).ok_or_else(|| Fault::invalid_request(format!("{kind} is no kind of change")))
 }
 
-fn pick(rng: &mut Rng) -> Action {
+fn pick(actions: &[(u8, &str, Action)], rng: &mut Rng) -> Action {
     let mut at = rng.u8(..100);
-    for (weight, _, action) in ACTIONS {
+    for &(weight, _, action) in actions {
         if at < weight {
             return action;
         }
@@ -92,7 +97,7 @@ fn text(rng: &mut Rng, words: usize) -> String {
     (0..words).map(|_| WORDS[rng.usize(..WORDS.len())]).collect::<Vec<_>>().join(" ")
 }
 
-fn new_message(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn new_message(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let topics = rng.usize(1..3);
     let mut subject = text(rng, topics);
     if rng.u8(..3) == 0 {
@@ -119,27 +124,27 @@ fn new_message(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     Ok(true)
 }
 
-fn read_or_unread(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn read_or_unread(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let Some(item) = tx.pick(rng, "type = 5")? else { return Ok(false) };
     tx.set_flag(&item, UNREAD, !item.unread)?;
     Ok(true)
 }
 
-fn flag(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn flag(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let Some(item) = tx.pick(rng, "type = 5")? else { return Ok(false) };
     let flag = if rng.bool() { FLAGGED } else { REPLIED };
     tx.set_flag(&item, flag, item.flags & flag.mask() == 0)?;
     Ok(true)
 }
 
-fn system_flag(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn system_flag(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let Some(item) = tx.pick(rng, "type = 5")? else { return Ok(false) };
     let flag = SYSTEM_FLAGS[rng.usize(..SYSTEM_FLAGS.len())];
     tx.set_flag(&item, flag, item.flags & flag.mask() == 0)?;
     Ok(true)
 }
 
-fn move_message(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn move_message(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let Some(item) = tx.pick(rng, "type = 5")? else { return Ok(false) };
     let folders = tx.state.tree.folders.keys().copied();
     let targets: Vec<u32> =
@@ -166,19 +171,19 @@ fn move_message(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
 }
 
 /// Mail of the mail writer is kept: a check that counts it could not tell a deletion from a loss.
-fn hard_delete(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn hard_delete(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let Some(item) = tx.pick(rng, "type = 5 AND COALESCE(sender, '') NOT LIKE '%@writer.lab.test%'")? else {
         return Ok(false);
     };
     tx.delete(&item).map(|()| true)
 }
 
-fn soft_delete(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn soft_delete(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let Some(item) = tx.pick(rng, "type IN (5, 8, 11)")? else { return Ok(false) };
     tx.dump(&item).map(|()| true)
 }
 
-fn create_tag(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn create_tag(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let (id, change) = (tx.next_item(), tx.change());
     let name = format!("tag {id} {}", text(rng, 1));
     let statement = format!(
@@ -192,7 +197,7 @@ fn create_tag(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     Ok(true)
 }
 
-fn tag_message(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn tag_message(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let Some((tag, name)) = rng.choice(tx.user_tags()) else { return Ok(false) };
     let Some(item) = tx.pick(rng, "type = 5")? else { return Ok(false) };
     if tx.tags_of(item.id)?.contains(&tag) {
@@ -203,7 +208,7 @@ fn tag_message(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
 }
 
 /// Every item that carries the tag gets its new name, and a new change id.
-fn rename_tag(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn rename_tag(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let Some((tag, old)) = rng.choice(tx.user_tags()) else { return Ok(false) };
     let (mailbox, change, now) = (tx.mailbox.id, tx.change(), tx.now);
     let name = format!("tag {tag} renamed {change}");
@@ -225,7 +230,7 @@ fn rename_tag(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     Ok(true)
 }
 
-fn new_document(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn new_document(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let id = tx.next_item();
     let length = rng.usize(10..3000);
     let incoming = tx.store.incoming(text(rng, length).as_bytes())?;
@@ -250,7 +255,7 @@ fn new_document(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
 }
 
 /// The old content becomes a revision, with the change ids it had; the item gets a new blob.
-fn revise_document(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn revise_document(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let Some(item) = tx.pick(rng, "type = 8 AND locator IS NOT NULL")? else { return Ok(false) };
     let (mailbox, change, now) = (tx.mailbox.id, tx.change(), tx.now);
     let (items, revisions) = (tx.table("mail_item"), tx.table("revision"));
@@ -345,7 +350,7 @@ fn appointment(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     Ok(true)
 }
 
-fn new_folder(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn new_folder(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let Some(inbox) = tx.state.tree.folders.get(&folder::INBOX).cloned() else { return Ok(false) };
     let (id, change, now, mailbox) = (tx.next_item(), tx.change(), tx.now, tx.mailbox.id);
     let name = format!("folder {id} {}", text(rng, 1));
@@ -368,7 +373,7 @@ fn new_folder(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
 }
 
 /// A folder of the user's own gets another name.
-fn rename_folder(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
+pub(super) fn rename_folder(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
     let own: Vec<u32> = tx.state.tree.folders.keys().copied().filter(|id| *id > 255).collect();
     let Some(id) = rng.choice(own) else { return new_folder(tx, rng) };
     let (change, now, mailbox) = (tx.change(), tx.now, tx.mailbox.id);
@@ -387,7 +392,7 @@ fn rename_folder(tx: &mut Tx<'_>, rng: &mut Rng) -> Outcome<bool> {
 }
 
 /// All that was recoverable goes for good: rows first, the blobs when that is committed.
-fn empty_dumpster(tx: &mut Tx<'_>, _: &mut Rng) -> Outcome<bool> {
+pub(super) fn empty_dumpster(tx: &mut Tx<'_>, _: &mut Rng) -> Outcome<bool> {
     let mailbox = tx.mailbox.id;
     let volumes = tx.store.volumes();
     let mut found = false;

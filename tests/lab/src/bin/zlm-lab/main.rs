@@ -1,6 +1,7 @@
 //! The command of the lab.
 
 mod bench;
+mod busy;
 mod contests;
 mod demo;
 mod faults;
@@ -100,6 +101,8 @@ enum Action {
     Situations(situations::Situations),
     /// Let two want one account: operators at once, a run that wakes too late, one whose journal is lost.
     Contests(contests::Contests),
+    /// Look at mailboxes and move them while their users never rest: nothing may be refused.
+    Busy(busy::Busy),
     /// Keep what an account and all around it is, or judge what it has become.
     #[command(subcommand)]
     Oracle(mail::Oracle),
@@ -141,6 +144,7 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
         Action::Golden(golden) => return golden.act(dir),
         Action::Situations(situations) => return situations.act(dir),
         Action::Contests(contests) => return contests.act(dir),
+        Action::Busy(busy) => return busy.act(dir),
         Action::Oracle(oracle) => return oracle.act(&Lab::open(dir)?),
     }
     Ok(ExitCode::SUCCESS)
