@@ -132,6 +132,7 @@ impl LookBack {
         let Some((source, dest)) = stores(&self.site, &mut survey, self.holds)? else { return Ok(survey) };
         let Some((here, there)) = self.rows(&mut survey, &source, &dest)? else { return Ok(survey) };
         if peers::ask(&self.site, &mut survey, &self.without)? {
+            survey.warnings.extend(super::probe::reindexing(&self.site, &survey)?);
             self.memory(&mut survey, &here, &dest)?;
         }
         if survey.problems.is_empty() {

@@ -88,3 +88,21 @@ pub(super) fn index_class(store: &Store) -> Option<String> {
     let is_lucene = class.is_empty() || class.contains("LuceneIndex");
     (!is_lucene).then(|| format!("{} keeps search indexes by {class}, which is not files of Lucene", store.name()))
 }
+
+/// What a re-index of the mailbox that runs at its home means for a freeze. Who does not answer is found out elsewhere.
+pub(super) fn reindexing(site: &Site, survey: &Survey) -> Result<Option<String>> {
+    let (home, account) = (&survey.source, &survey.account);
+    match site.admin()?.is_reindexing(home, &account.id) {
+        Ok(false) => Ok(None),
+        Ok(true) => Ok(Some(format!(
+            "its index is being built anew on {home}, and a freeze ends that: wait until `zmprov rim {0} status` says idle, or run \
+             `zmprov rim {0} start` afterwards",
+            account.address
+        ))),
+        Err(error) if error.kind() == Kind::Cancelled => Err(error),
+        Err(error) => {
+            log::debug!("{error}");
+            Ok(None)
+        }
+    }
+}

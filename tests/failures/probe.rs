@@ -114,3 +114,21 @@ fn tags_that_would_be_one() {
     );
     moved.assert(0, &[]);
 }
+
+#[test]
+fn index_that_is_being_built_anew_is_told() {
+    let site = site();
+    let mailbox = site.mailbox();
+    // mailboxd knows of no mailbox that was put down beside it.
+    site.tell("store1", "restart");
+    site.rest("store1");
+    site.tell("store1", &format!("reindex {} on", mailbox.id));
+    let words = ["run", "audit", "--email", &mailbox.email, "--dest", "store2.lab.test"];
+    let told = site.zlm("store1", &words);
+    let moved = site.move_it(&mailbox);
+    told.assert(0, &[]);
+    moved.assert(
+        0,
+        &["its index is being built anew on store1.lab.test", &format!("zmprov rim {} start", mailbox.email)],
+    );
+}

@@ -147,6 +147,13 @@ impl Admin {
         self.call(store, &request).map(drop)
     }
 
+    /// Whether a store is building the index of an account's mailbox anew.
+    pub fn is_reindexing(&self, store: &Host, id: &ZimbraId) -> Result<bool> {
+        let mailbox = Element::new("mbox").attr("id", id.as_str());
+        let request = Request::new("ReIndexRequest").repeatable().attr("action", "status").child(mailbox);
+        Ok(self.call(store, &request)?.get("status") == Some("running"))
+    }
+
     /// Has a store compare a mailbox's rows with its blobs. It may take an hour.
     pub fn check_blobs(&self, store: &Host, target: &ZimbraId, mailbox: MailboxId) -> Result<BlobReport> {
         let mailbox = Element::new("mbox").attr("id", mailbox.to_string());
