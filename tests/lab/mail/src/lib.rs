@@ -3,6 +3,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod bencode;
 pub mod error;
 pub mod golden;
 pub mod journal;

@@ -102,7 +102,7 @@ fn a_mailbox_that_hurts_is_consistent_and_has_it_all() {
         "tag_names LIKE '\\0%\\0'",
         "subject LIKE '%(7,%'",
         "metadata LIKE '%(7,%'",
-        "metadata LIKE '=?utf-8?B?%'",
+        "metadata LIKE '=?UTF-8?B?%'",
         "LENGTH(blob_digest) = 28",
         "size = 0 AND blob_digest IS NOT NULL",
         "locator = '3'",

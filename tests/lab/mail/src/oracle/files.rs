@@ -90,7 +90,9 @@ pub(super) fn compare_index(report: &mut Report, source: &Path, dest: &Path) -> 
 }
 
 fn is_segment(name: &Path) -> bool {
-    let number = name.to_str().and_then(|name| name.strip_prefix('_')?.strip_suffix(".cfs"));
+    let name = name.to_str().and_then(|name| name.strip_prefix('_'));
+    // A whole segment, or what a lock made mailboxd flush of one.
+    let number = name.and_then(|name| name.strip_suffix(".cfs").or_else(|| name.strip_suffix(".fdt")));
     number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase()))
 }
 

@@ -40,7 +40,9 @@ pub(super) mod kind {
     pub(crate) const TASK: u8 = 15;
     pub(crate) const CHAT: u8 = 16;
     pub(crate) const COMMENT: u8 = 17;
-    pub(crate) const LINK: u8 = 18;
+
+    /// What is known by a UUID as well: folders and what looks like files.
+    pub(crate) const WITH_UUID: [u8; 6] = [FOLDER, SEARCH, MOUNTPOINT, DOCUMENT, WIKI, COMMENT];
 }
 
 /// One row of `mail_item`.
@@ -189,7 +191,7 @@ impl<'a> Build<'a> {
             mod_metadata: change,
             change_date: Some(NOW),
             mod_content: change,
-            uuid: Some(super::text::uuid(&mut self.rng)),
+            uuid: kind::WITH_UUID.contains(&kind).then(|| super::text::uuid(&mut self.rng)),
             ..Item::default()
         }
     }
@@ -267,6 +269,28 @@ impl<'a> Build<'a> {
         tally.count += 1;
         tally.unread += u32::from(unread);
         self.group("tagged_item", "tag_id, item_id", &[tag.into(), item.into()])
+    }
+
+    /// The row of times of an appointment or task, in a table or its dumpster.
+    pub(super) fn appointment(
+        &mut self,
+        table: &'static str,
+        uid: &str,
+        item: u32,
+        start: &str,
+        end: Option<&str>,
+    ) -> Result<()> {
+        let row = [uid.into(), item.into(), start.into(), end.into()];
+        self.group(table, "uid, item_id, start_time, end_time", &row)
+    }
+
+    /// Answers to a conversation, or to a message that is alone so far, are known by its subject and by its Message-ID.
+    pub(super) fn await_answers(&mut self, item: u32) -> Result<()> {
+        for known_by in ["subject", "message-id"] {
+            let hash = volume::legacy_digest(format!("{known_by} of {item}").as_bytes());
+            self.group("open_conversation", "hash, conv_id", &[hash.into(), item.into()])?;
+        }
+        Ok(())
     }
 
     /// Writes an item's blob and says so in the item.

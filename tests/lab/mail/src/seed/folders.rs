@@ -2,8 +2,9 @@
 
 use super::build::{Build, Item, NOW, kind};
 use super::items::{FOLDERS, folder_id};
-use super::text::{self, Meta, metadata};
+use super::{forms, text};
 use crate::Result;
+use crate::bencode::{Dict, encode};
 use crate::volume::{make_dirs, write_file};
 
 const ROOT: u32 = 11;
@@ -11,38 +12,45 @@ const USER_ROOT: u32 = 1;
 const DEPTH: u32 = 60;
 const WIDTH: u32 = 200;
 
-/// System folders: id, parent, name.
-const SYSTEM: [(u32, u32, &str); 20] = [
-    (ROOT, ROOT, "ROOT"),
-    (USER_ROOT, ROOT, "USER_ROOT"),
-    (2, USER_ROOT, "Inbox"),
-    (3, USER_ROOT, "Trash"),
-    (4, USER_ROOT, "Junk"),
-    (5, USER_ROOT, "Sent"),
-    (6, USER_ROOT, "Drafts"),
-    (7, USER_ROOT, "Contacts"),
-    (8, ROOT, "Tags"),
-    (9, ROOT, "Conversations"),
-    (10, USER_ROOT, "Calendar"),
-    (12, USER_ROOT, "Notebook"),
-    (13, USER_ROOT, "Emailed Contacts"),
-    (14, USER_ROOT, "Chats"),
-    (15, USER_ROOT, "Tasks"),
-    (16, USER_ROOT, "Briefcase"),
-    (17, ROOT, "Comments"),
-    (18, ROOT, "Profile"),
-    (19, ROOT, "Unsubscribe"),
-    (20, USER_ROOT, "Files shared with me"),
+/// A system folder: its id and parent, what its metadata says of its kind and of what it shows, its name.
+type System = (u32, u32, i64, Option<i64>, &'static str);
+
+const SYSTEM: [System; 17] = [
+    (ROOT, ROOT, 3, None, "ROOT"),
+    (USER_ROOT, ROOT, 1, None, "USER_ROOT"),
+    (2, USER_ROOT, 1, Some(5), "Inbox"),
+    (3, USER_ROOT, 1, None, "Trash"),
+    (4, USER_ROOT, 1, Some(5), "Junk"),
+    (5, USER_ROOT, 1, Some(5), "Sent"),
+    (6, USER_ROOT, 1, Some(5), "Drafts"),
+    (7, USER_ROOT, 1, Some(6), "Contacts"),
+    (8, ROOT, 3, Some(3), "Tags"),
+    (9, ROOT, 3, Some(4), "Conversations"),
+    (10, USER_ROOT, 1, Some(11), "Calendar"),
+    (13, USER_ROOT, 1, Some(6), "Emailed Contacts"),
+    (14, USER_ROOT, 1, Some(5), "Chats"),
+    (15, USER_ROOT, 1, Some(15), "Tasks"),
+    (16, USER_ROOT, 1, Some(8), "Briefcase"),
+    (17, ROOT, 3, Some(17), "Comments"),
+    (20, USER_ROOT, 1, Some(8), "Files shared with me"),
 ];
+
+/// The flag of a folder that a calendar shows, and that of one that is shared.
+const CHECKED: i32 = 1 << 21;
+const SHARED: i32 = 1 << 22;
 
 /// Makes all folders. Everything that lies in them must be there already.
 pub(super) fn fill(build: &mut Build<'_>) -> Result<()> {
-    for (id, parent, name) in SYSTEM {
-        folder(build, id, parent, name)?;
+    for (id, parent, attributes, view, name) in SYSTEM {
+        let metadata = metadata(build, id, Some(attributes), view);
+        let flags = if matches!(view, Some(11 | 15)) { CHECKED } else { 0 };
+        folder(build, id, parent, name, metadata, flags)?;
     }
     for (name, n) in FOLDERS.iter().zip(0..) {
         let parent = if (1..4).contains(&n) { folder_id(build.spec, 0) } else { USER_ROOT };
-        folder(build, folder_id(build.spec, n), parent, name)?;
+        let id = folder_id(build.spec, n);
+        let metadata = metadata(build, id, None, Some(5));
+        folder(build, id, parent, name, metadata, 0)?;
     }
     if build.spec.hurts {
         nested(build)?;
@@ -54,19 +62,22 @@ pub(super) fn fill(build: &mut Build<'_>) -> Result<()> {
 
 fn fresh(build: &mut Build<'_>, parent: u32, name: &str) -> Result<u32> {
     let id = build.next_id();
-    folder(build, id, parent, name)?;
+    let metadata = metadata(build, id, None, Some(5));
+    folder(build, id, parent, name, metadata, 0)?;
     Ok(id)
 }
 
-fn folder(build: &mut Build<'_>, id: u32, parent: u32, name: &str) -> Result<()> {
+/// What a folder's metadata says, beside its kind, of what is in it. One that never had anything in it knows of no item but
+/// itself.
+fn metadata(build: &Build<'_>, id: u32, attributes: Option<i64>, view: Option<i64>) -> Dict {
+    let tally = build.folders.get(&id).copied().unwrap_or_default();
+    let last = if tally.count == 0 { id } else { build.made.max_item };
+    forms::folder(attributes, last + 1, build.made.max_change, tally.bytes, view)
+}
+
+fn folder(build: &mut Build<'_>, id: u32, parent: u32, name: &str, metadata: Dict, flags: i32) -> Result<()> {
     let tally = build.folders.get(&id).copied().unwrap_or_default();
     let change = build.next_change();
-    let metadata = metadata(vec![
-        ("i4next", Meta::Int(i64::from(build.made.max_item) + 1)),
-        ("modseq", Meta::Int(i64::from(build.made.max_change))),
-        ("sz", Meta::Int(tally.bytes as i64)),
-        ("vt", Meta::Int(5)),
-    ]);
     let uuid = text::uuid(&mut build.rng);
     build.item(Item {
         id,
@@ -76,9 +87,10 @@ fn folder(build: &mut Build<'_>, id: u32, parent: u32, name: &str) -> Result<()>
         date: NOW,
         size: tally.count.into(),
         unread: Some(tally.unread),
+        flags,
         name: Some(name.into()),
         subject: Some(name.into()),
-        metadata: Some(metadata),
+        metadata: Some(encode(&metadata)),
         mod_metadata: change,
         change_date: Some(NOW),
         mod_content: change,
@@ -116,19 +128,27 @@ fn names(build: &mut Build<'_>) -> Result<()> {
 }
 
 fn others(build: &mut Build<'_>) -> Result<()> {
-    for (kind, name, key, value) in [
-        (kind::SEARCH, "big and unread", "q", "is:unread larger:1MB"),
-        (kind::MOUNTPOINT, "shared by a colleague", "zid", "11111111-2222-4333-8444-555555555555"),
+    const COLLEAGUE: &str = "11111111-2222-4333-8444-555555555555";
+    let remote = text::uuid(&mut build.rng);
+    for (kind, name, metadata, flags) in [
+        (kind::SEARCH, "big and unread", forms::search("is:unread larger:1MB"), 0),
+        (kind::MOUNTPOINT, "shared by a colleague", forms::mountpoint(COLLEAGUE, 10, &remote), CHECKED),
     ] {
         let item = Item {
             parent: Some(USER_ROOT),
+            unread: Some(0),
+            flags,
             name: Some(name.into()),
-            metadata: Some(metadata(vec![(key, Meta::Text(value)), ("rid", Meta::Int(10))])),
+            subject: Some(name.into()),
+            metadata: Some(encode(&metadata)),
             ..build.fresh(kind, USER_ROOT)
         };
         build.item(item)?;
     }
-    Ok(())
+    let id = build.next_id();
+    let mut metadata = metadata(build, id, None, Some(5));
+    forms::share(&mut metadata, COLLEAGUE);
+    folder(build, id, USER_ROOT, "shared with a colleague", metadata, SHARED)
 }
 
 /// Segment files of a search index, and a directory below it.

@@ -1,14 +1,18 @@
 //! Makes mailboxes: deterministic by seed, fast, and with everything in them that has ever hurt a move.
 
 mod build;
+mod calendar;
 mod dumpster;
 mod folders;
+mod forms;
 mod group;
 mod hurts;
 mod items;
+mod mail;
 mod neighbours;
 mod rows;
 mod server;
+mod tags;
 mod text;
 
 use std::path::Path;
@@ -21,6 +25,7 @@ use crate::{Error, Result};
 use build::Build;
 pub use group::ensure_group;
 pub use neighbours::neighbours;
+pub use tags::FLAGS;
 
 /// The first id that is not a system folder's.
 pub const FIRST_ITEM: u32 = 257;
@@ -152,6 +157,7 @@ fn fill(conn: &mut mysql::Conn, spec: &Spec, volumes: &Volumes) -> Result<Seeded
     }
     neighbours::link(&mut build)?;
     server::fill(&mut build)?;
+    tags::fill(&mut build)?;
     folders::fill(&mut build)?;
     build.finish()
 }

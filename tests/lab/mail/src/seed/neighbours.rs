@@ -55,12 +55,10 @@ pub(super) fn link(build: &mut Build<'_>) -> Result<()> {
         let mut item = build.fresh(kind::MESSAGE, 2);
         let existing = volume.blob_path(other, id, mod_content);
         volume.link_blob(&existing, build.spec.mailbox, item.id, item.mod_content)?;
+        super::hurts::envelope(build, &mut item, "to several recipients");
         item.size = size;
-        item.unread = Some(0);
-        item.imap_id = Some(item.id);
         item.locator = Some(volume.id.to_string());
         item.digest = Some(digest);
-        item.subject = Some("to several recipients".into());
         build.made.blobs += 1;
         build.made.bytes += size;
         build.item(item)?;

@@ -4,8 +4,9 @@ use mysql::Value;
 use mysql::prelude::Queryable;
 
 use super::build::{Build, NOW};
-use super::text::{self, Meta, metadata};
+use super::text;
 use crate::Result;
+use crate::bencode::{self, dict, encode};
 
 /// Inserts the mailbox row that foreign keys refer to; its sums come at the end.
 pub(super) fn mailbox_row(build: &mut Build<'_>) -> Result<()> {
@@ -54,10 +55,9 @@ pub(super) fn finish(build: &mut Build<'_>) -> Result<()> {
 
 /// Fills the tables that a mailbox has in `zimbra`.
 pub(super) fn fill(build: &mut Build<'_>) -> Result<()> {
-    for (section, version) in [("imap", 1), ("config", 2)] {
-        let text = metadata(vec![("v", Meta::Int(version)), ("s", Meta::Text(section))]);
-        build.server("mailbox_metadata", "section, metadata", &[section.into(), text.into()])?;
-    }
+    let subscribed = bencode::Value::List(vec!["INBOX".into(), "Übersicht".into()]);
+    let imap = encode(&dict([("subs", subscribed), ("v", 10.into())]));
+    build.server("mailbox_metadata", "section, metadata", &["imap".into(), imap.into()])?;
     if build.spec.hurts {
         mailbox_metadata(build)?;
         out_of_office(build)?;
@@ -74,15 +74,20 @@ pub(super) fn fill(build: &mut Build<'_>) -> Result<()> {
 }
 
 fn mailbox_metadata(build: &mut Build<'_>) -> Result<()> {
-    let own = format!("({},257,'x'),({},", build.spec.mailbox, build.spec.mailbox);
+    let own = section(&format!("({},257,'x'),({},", build.spec.mailbox, build.spec.mailbox));
     build.server("mailbox_metadata", "section, metadata", &["own id".into(), own.into()])?;
     build.server("mailbox_metadata", "section, metadata", &["null".into(), Value::NULL])?;
     build.server("mailbox_metadata", "section, metadata", &["empty".into(), "".into()])?;
     for (n, edge) in text::EDGES.iter().enumerate() {
-        let row = [format!("eas:{n}").into(), (*edge).into()];
+        let row = [format!("eas:{n}").into(), section(edge).into()];
         build.server("mailbox_metadata", "section, metadata", &row)?;
     }
     Ok(())
+}
+
+/// A section of configuration that holds one text.
+fn section(text: &str) -> String {
+    encode(&dict([("text", text.into()), ("v", 10.into())]))
 }
 
 fn out_of_office(build: &mut Build<'_>) -> Result<()> {
@@ -98,16 +103,46 @@ fn out_of_office(build: &mut Build<'_>) -> Result<()> {
 }
 
 fn scheduled_task(build: &mut Build<'_>) -> Result<()> {
-    let class = "com.zimbra.cs.mailbox.calendar.tzfixup.Task";
-    for (name, class, at, interval) in [
-        ("257", class, Some("2031-01-01 00:00:00"), None),
-        ("257", &class.to_uppercase(), None, Some(u32::MAX)),
-        ("0a2f", class, Some("0000-00-00 00:00:00"), Some(0)),
+    let metadata = |fields: &[(&str, &str)]| {
+        let mut all = dict([("v", 10.into())]);
+        all.extend(fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).into())));
+        encode(&all)
+    };
+    let reminder = [("calItemId", "257"), ("compNum", "0"), ("invId", "258"), ("nextInstStart", "1924992000000")];
+    for (class, name, at, interval, metadata) in [
+        (
+            "alerts.CalItemEmailReminderTask",
+            "emailReminderTask257",
+            Some("2031-01-01 00:00:00"),
+            None,
+            metadata(&reminder),
+        ),
+        ("alerts.CalItemEmailReminderTask", "emailReminderTask259", None, Some(u32::MAX), metadata(&reminder)),
+        (
+            "AutoSendDraftTask",
+            "autoSendDraftTask258",
+            Some("0000-00-00 00:00:00"),
+            Some(0),
+            metadata(&[("draftId", "258")]),
+        ),
+        (
+            "acl.ExpireGrantsTask",
+            "expireGrantsTask16",
+            Some("2038-01-19 03:14:07"),
+            None,
+            metadata(&[("itemId", "16")]),
+        ),
     ] {
         build.server(
             "scheduled_task",
             "class_name, name, exec_time, interval_millis, metadata",
-            &[class.into(), name.into(), at.into(), interval.into(), "d1:vi1ee".into()],
+            &[
+                format!("com.zimbra.cs.mailbox.{class}").into(),
+                name.into(),
+                at.into(),
+                interval.into(),
+                metadata.into(),
+            ],
         )?;
     }
     Ok(())

@@ -1,10 +1,6 @@
 //! Text of every kind that a mailbox holds: names, subjects, metadata, messages.
 
-use std::fmt::Write;
 use std::sync::OnceLock;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 
 /// Text at the edges of character sets; none needs four bytes in UTF-8.
 pub(super) const EDGES: &[&str] = &[
@@ -79,48 +75,6 @@ pub(super) fn uuid(rng: &mut fastrand::Rng) -> String {
     )
 }
 
-/// A value of Zimbra's metadata.
-pub(super) enum Meta<'a> {
-    /// An integer.
-    Int(i64),
-    /// Text.
-    Text(&'a str),
-    /// A list of texts.
-    List(&'a [&'a str]),
-}
-
-/// Metadata in its encoding: a dictionary with sorted keys, texts led by their length in characters.
-pub(super) fn metadata(mut entries: Vec<(&str, Meta<'_>)>) -> String {
-    entries.sort_by_key(|(key, _)| *key);
-    let mut text = String::from("d");
-    for (key, value) in entries {
-        string(&mut text, key);
-        match value {
-            Meta::Int(number) => write!(text, "i{number}e").expect("a string takes all"),
-            Meta::Text(value) => string(&mut text, value),
-            Meta::List(values) => {
-                text.push('l');
-                for value in values {
-                    string(&mut text, value);
-                }
-                text.push('e');
-            }
-        }
-    }
-    text.push('e');
-    text
-}
-
-fn string(text: &mut String, value: &str) {
-    let length = value.encode_utf16().count();
-    write!(text, "{length}:{value}").expect("a string takes all");
-}
-
-/// How Zimbra stores metadata that has characters outside the first plane: as an encoded word.
-pub(super) fn encoded_metadata(metadata: &str) -> String {
-    format!("=?utf-8?B?{}?=", STANDARD.encode(metadata))
-}
-
 /// A message of about `length` bytes.
 pub(super) fn message(mailbox: u32, item: u32, from: &str, subject: &str, length: usize) -> Vec<u8> {
     let mut bytes = format!(
@@ -166,12 +120,6 @@ fn filler() -> &'static [u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn metadata_is_a_sorted_dictionary() {
-        let text = metadata(vec![("v", Meta::Int(-2)), ("a", Meta::Text("é\u{1f600}")), ("l", Meta::List(&["x"]))]);
-        assert_eq!(text, "d1:a3:é\u{1f600}1:ll1:xe1:vi-2ee");
-    }
 
     #[test]
     fn texts_for_three_byte_tables_fit_them() {

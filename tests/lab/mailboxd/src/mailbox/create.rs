@@ -5,34 +5,42 @@ use std::fs;
 use mysql::prelude::Queryable;
 use mysql::{PooledConn, TxOpts, params};
 
-use super::bencode::{self, Dict, Value};
 use super::tx::{now, table};
 use crate::entry::Entry;
 use crate::fault::{Fault, Outcome};
 use crate::store::Store;
+use lab_mail::bencode::{dict, encode};
+use lab_mail::seed::FLAGS;
 
 /// The folders of a new mailbox: id, parent, name, and the kind of item its view shows.
-const FOLDERS: [(u32, u32, &str, i64); 16] = [
-    (11, 11, "ROOT", 0),
-    (8, 11, "Tags", 3),
-    (9, 11, "Conversations", 4),
-    (1, 11, "USER_ROOT", 0),
-    (2, 1, "Inbox", 5),
-    (3, 1, "Trash", 0),
-    (4, 1, "Junk", 5),
-    (5, 1, "Sent", 5),
-    (6, 1, "Drafts", 5),
-    (7, 1, "Contacts", 6),
-    (10, 1, "Calendar", 11),
-    (13, 1, "Emailed Contacts", 6),
-    (14, 1, "Chats", 5),
-    (15, 1, "Tasks", 15),
-    (16, 1, "Briefcase", 8),
-    (20, 1, "Files shared with me", 8),
+const FOLDERS: [(u32, u32, &str, Option<i64>); 17] = [
+    (11, 11, "ROOT", None),
+    (8, 11, "Tags", Some(3)),
+    (9, 11, "Conversations", Some(4)),
+    (17, 11, "Comments", Some(17)),
+    (1, 11, "USER_ROOT", None),
+    (2, 1, "Inbox", Some(5)),
+    (3, 1, "Trash", None),
+    (4, 1, "Junk", Some(5)),
+    (5, 1, "Sent", Some(5)),
+    (6, 1, "Drafts", Some(5)),
+    (7, 1, "Contacts", Some(6)),
+    (10, 1, "Calendar", Some(11)),
+    (13, 1, "Emailed Contacts", Some(6)),
+    (14, 1, "Chats", Some(5)),
+    (15, 1, "Tasks", Some(15)),
+    (16, 1, "Briefcase", Some(8)),
+    (20, 1, "Files shared with me", Some(8)),
 ];
 
+/// Folders that no user sees.
+const HIDDEN: [u32; 4] = [8, 9, 11, 17];
+
+/// The flag of a folder that a calendar shows.
+const CHECKED: i32 = 1 << 21;
+
 /// The last id below those of users' items.
-const LAST_SYSTEM_ITEM: u32 = 255;
+const LAST_SYSTEM_ITEM: u32 = 256;
 
 /// Makes the mailbox of an account, and its group's database when that is missing; gives its id.
 ///
@@ -59,14 +67,22 @@ pub fn create(store: &Store, conn: &mut PooledConn, account: &Entry) -> Outcome<
         sql.exec_drop(
             format!(
                 "INSERT INTO {items} (mailbox_id, id, type, parent_id, folder_id, date, size, unread, flags, tags, \
-                 subject, name, metadata, mod_metadata, change_date, mod_content) VALUES (:mailbox, :id, 1, :parent, \
-                 :parent, :now, 0, 0, 0, 0, :name, :name, :metadata, 1, :now, 1)"
+                 subject, name, metadata, mod_metadata, change_date, mod_content, uuid) VALUES (:mailbox, :id, 1, \
+                 :parent, :parent, :now, 0, 0, :flags, 0, :name, :name, :metadata, 1, :now, 1, UUID())"
             ),
             params! {
                 "mailbox" => id, "id" => folder, "parent" => parent, "now" => now(), "name" => name,
-                "metadata" => folder_metadata(view),
+                "metadata" => folder_metadata(folder, view), "flags" => if matches!(view, Some(11 | 15)) { CHECKED } else { 0 },
             },
         )?;
+    }
+    let tags = table(group, "tag");
+    for (flag, name) in FLAGS {
+        let insert = format!(
+            "INSERT INTO {tags} (mailbox_id, id, name, color, item_count, unread, listed, sequence) \
+             VALUES (?, ?, ?, NULL, 0, 0, 0, 0)"
+        );
+        sql.exec_drop(insert, (id, flag, name))?;
     }
     sql.commit()?;
     Ok(id)
@@ -95,11 +111,20 @@ fn create_group(store: &Store, conn: &mut PooledConn, group: u32) -> Outcome<()>
     Ok(())
 }
 
-fn folder_metadata(view: i64) -> String {
-    let pairs =
-        [("a", 1), ("i4next", i64::from(LAST_SYSTEM_ITEM) + 1), ("modseq", 1), ("sz", 0), ("v", 10), ("vt", view)];
-    let dict: Dict = pairs.into_iter().map(|(k, n)| (k.to_string(), Value::Int(n))).collect();
-    bencode::encode(&dict)
+/// Of a folder that nothing was ever in: it knows of no item but itself.
+fn folder_metadata(folder: u32, view: Option<i64>) -> String {
+    let attributes = if HIDDEN.contains(&folder) { 3 } else { 1 };
+    let mut all = dict([
+        ("a", attributes.into()),
+        ("das", "false".into()),
+        ("mseq", 1.into()),
+        ("unxt", i64::from(folder + 1).into()),
+        ("v", 10.into()),
+    ]);
+    if let Some(view) = view {
+        all.insert("vt".into(), view.into());
+    }
+    encode(&all)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! New messages.
 
-use super::bencode;
 use super::item::{FLAGGED, NewItem, kind};
 use super::tx::Tx;
 use crate::fault::Outcome;
 use crate::store::Incoming;
+use lab_mail::bencode;
 
 /// The headers of a message, as far as rows need them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

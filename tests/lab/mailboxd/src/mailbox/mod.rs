@@ -1,6 +1,5 @@
 //! Mailboxes: which exist, which are in memory, and what happens inside one.
 
-pub mod bencode;
 pub mod busy;
 pub mod change;
 pub mod checkpoint;

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use mysql::prelude::Queryable;
 use serde::{Deserialize, Serialize};
 
-use super::bencode::{self, Dict, Value};
 use super::checkpoint;
 use crate::fault::{Fault, Outcome};
 use crate::memcached::{Memcached, folders_key};
+use lab_mail::bencode::{self, Dict, Value};
 
 /// The highest mailbox version that this server can open.
 const VERSION: (u32, u32) = (2, 7);
@@ -35,10 +35,14 @@ impl Folder {
         // Metadata of another form belongs to a server that knows more; it stays as it is.
         let Some(mut dict) = bencode::decode(&self.metadata) else { return };
         let bytes = int(&dict, "sz").unwrap_or(0) + more_bytes;
-        dict.insert("i4next".into(), Value::Int(next_uid.into()));
-        dict.insert("modseq".into(), Value::Int(change.into()));
-        dict.insert("sz".into(), Value::Int(bytes.max(0)));
-        self.metadata = bencode::encode(&dict);
+        dict.insert("unxt".into(), Value::Int(next_uid.into()));
+        dict.insert("mseq".into(), Value::Int(change.into()));
+        // An empty folder says nothing of its size.
+        match bytes {
+            1.. => dict.insert("sz".into(), Value::Int(bytes)),
+            _ => dict.remove("sz"),
+        };
+        self.metadata = bencode::encode_narrow(&dict);
     }
 }
 
@@ -204,7 +208,9 @@ mod tests {
         let mut folder =
             Folder { name: "a".into(), parent: 1, count: 0, unread: 0, metadata: "d1:ai8e2:szi10e1:zi1ee".into() };
         folder.note(300, 12, -4);
-        assert_eq!(folder.metadata, "d1:ai8e6:i4nexti300e6:modseqi12e2:szi6e1:zi1ee");
+        assert_eq!(folder.metadata, "d1:ai8e4:mseqi12e2:szi6e4:unxti300e1:zi1ee");
+        folder.note(301, 13, -6);
+        assert_eq!(folder.metadata, "d1:ai8e4:mseqi13e4:unxti301e1:zi1ee");
         folder.metadata = "other".into();
         folder.note(1, 1, 1);
         assert_eq!(folder.metadata, "other");

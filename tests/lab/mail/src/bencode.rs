@@ -1,6 +1,9 @@
-//! The `metadata` column: bencoded dictionaries.
+//! The `metadata` column: bencoded dictionaries, and how they are stored where a table cannot hold their characters.
 
 use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 /// A bencoded value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,44 @@ pub enum Value {
 
 /// A dictionary.
 pub type Dict = BTreeMap<String, Value>;
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Dict> for Value {
+    fn from(dict: Dict) -> Self {
+        Self::Dict(dict)
+    }
+}
+
+/// A dictionary of these pairs.
+pub fn dict<const N: usize>(pairs: [(&str, Value); N]) -> Dict {
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// As a column holds it that takes no characters of four bytes: as an encoded word, when there are some.
+pub fn encode_narrow(dict: &Dict) -> String {
+    let text = encode(dict);
+    match text.chars().any(|c| c > '\u{ffff}') {
+        true => format!("=?UTF-8?B?{}?=", STANDARD.encode(text)),
+        false => text,
+    }
+}
 
 /// As text.
 pub fn encode(dict: &Dict) -> String {
@@ -54,8 +95,11 @@ fn write(value: &Value, out: &mut String) {
     }
 }
 
-/// Reads a dictionary; nothing when the text is something else.
+/// Reads a dictionary, as it is or as an encoded word; nothing when the text is something else.
 pub fn decode(text: &str) -> Option<Dict> {
+    if let Some(word) = text.strip_prefix("=?UTF-8?B?").and_then(|rest| rest.strip_suffix("?=")) {
+        return decode(&String::from_utf8(STANDARD.decode(word).ok()?).ok()?);
+    }
     match read(text, 0)? {
         (Value::Dict(dict), "") => Some(dict),
         _ => None,
@@ -122,11 +166,19 @@ mod tests {
 
     #[test]
     fn folders_are_read_and_written() {
-        let text = "d1:ai0e4:listli1e1:xe6:modseqi12e4:name4:K\u{e4}see";
+        let text = "d1:ai0e4:listli1e1:xe4:mseqi12e4:name4:K\u{e4}see";
         assert_eq!(encode(&decode(text).unwrap()), text);
         for bad in ["", "x", "i1e", "d1:a", "d1:ai1ee ", "di1ei1ee", "d9:ae", "d1:ai--1ee"] {
             assert_eq!(decode(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_a_column_cannot_hold_is_encoded() {
+        let (plain, wide) = (dict([("n", "\u{e4}".into())]), dict([("n", "\u{1f600}".into())]));
+        assert_eq!(encode_narrow(&plain), "d1:n1:\u{e4}e");
+        assert_eq!(encode_narrow(&wide), "=?UTF-8?B?ZDE6bjI68J+YgGU=?=");
+        assert_eq!(decode(&encode_narrow(&wide)), Some(wide));
     }
 
     proptest! {
