@@ -8,7 +8,7 @@ use zlm_lab::lab_mail::volume::{self, Volume};
 
 use super::behind::Course;
 use super::scene::Scene;
-use super::{Situation, Way};
+use super::{Expect, Situation, Way};
 use crate::faults::{DEST, SOURCE};
 
 /// The first volume of both stores, for messages.
@@ -98,6 +98,14 @@ impl Absence {
 }
 
 impl Situation for Absence {
+    fn expect(&self) -> Expect {
+        match (self.place, self.when, self.way) {
+            // A copy that somebody removes under the run that makes it.
+            (Place::Destination, When::Vanishes, Way::Move) => Expect::Undone(&["/opt/zimbra/store", "/msg"]),
+            _ => Expect::Moved,
+        }
+    }
+
     fn way(&self) -> Way {
         self.way
     }

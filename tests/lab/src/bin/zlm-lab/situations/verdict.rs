@@ -41,12 +41,19 @@ impl Judge {
         ended: Ended,
         journal: Option<&Journal>,
     ) -> Result<(String, Vec<String>)> {
-        let wanted = if matches!(situation.expect(), Expect::Moved) { 0 } else { 3 };
+        let wanted = match situation.expect() {
+            Expect::Moved => 0,
+            Expect::Refused(_) => 3,
+            Expect::Undone(_) => 1,
+        };
         if ended.code != Some(wanted) {
             // What it changed is no news then.
             self.wrong = vec![format!("ended with {:?} and not with {wanted}: {}", ended.code, told(&ended))];
-        } else if let Expect::Refused(texts) = situation.expect() {
-            self.refused(scene, &ended, texts)?;
+        } else if let Expect::Refused(texts) | Expect::Undone(texts) = situation.expect() {
+            self.says(&ended, texts);
+        }
+        if wanted == 3 && ended.code == Some(wanted) {
+            self.began_nothing(scene, &ended)?;
         }
         // An account that is still shut may not be looked at by the rest.
         if !self.wrong.is_empty() {
@@ -58,12 +65,15 @@ impl Judge {
         }
     }
 
-    /// It says why by name, and began nothing.
-    fn refused(&mut self, scene: &Scene<'_>, ended: &Ended, texts: &[&str]) -> Result<()> {
+    /// It says why by name.
+    fn says(&mut self, ended: &Ended, texts: &[&str]) {
         let message = ended.outcome.as_ref().and_then(|outcome| outcome.message.as_deref()).unwrap_or_default();
         for text in texts.iter().filter(|text| !ended.said.contains(**text) && !message.contains(**text)) {
             self.violated(format!("no {text:?} in: {}", told(ended)));
         }
+    }
+
+    fn began_nothing(&mut self, scene: &Scene<'_>, ended: &Ended) -> Result<()> {
         if let Some(outcome) = &ended.outcome {
             let begun = scene.round.done(&outcome.run)?.into_iter().filter(|(name, _)| BEGUN.contains(&name.as_str()));
             begun.for_each(|(name, what)| self.violated(format!("it had begun: {name} {what}")));
@@ -88,7 +98,7 @@ impl Judge {
         let forced = |line: &String| situation.allowed().is_some_and(|text| line.contains(text));
         self.wrong.extend(verdict.violations.into_iter().filter(|line| !forced(line)));
         let became = match situation.expect() {
-            Expect::Moved => verdict.ending.to_string(),
+            Expect::Moved | Expect::Undone(_) => verdict.ending.to_string(),
             Expect::Refused(_) => "refused".to_owned(),
         };
         Ok((became, self.wrong))
