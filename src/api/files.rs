@@ -121,6 +121,6 @@ pub mod files {
     /// Example: `sweep_blobs(mv);`
     #[rhai_fn(volatile, return_raw)]
     pub fn sweep_blobs(ctx: NativeCallContext, mv: Move) -> Scripted<i64> {
-        attempt(&ctx, |run| Ok(run.gate.pass(&ops::blobs::Sweep { mv: mv.0 })? as i64))
+        attempt(&ctx, |run| Ok(run.gate.pass(&ops::sweep::Sweep { mv: mv.0 })? as i64))
     }
 }

@@ -45,13 +45,13 @@ pub struct Checked {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Files that have the same bytes on both sides. Sorted.
-    equal: BTreeMap<u8, Vec<FileName>>,
+    pub(super) equal: BTreeMap<u8, Vec<FileName>>,
     /// Files that the destination did not have yet, or not whole. Sorted.
-    pending: BTreeMap<u8, Vec<FileName>>,
+    pub(super) pending: BTreeMap<u8, Vec<FileName>>,
     /// Blobs whose files the source did not have; mail that came in at that moment may be among them.
     lost: Vec<Expected>,
     /// Files that no row named, or that the source had no more, by the destination's volumes.
-    extra: BTreeMap<u8, Vec<FileName>>,
+    pub(super) extra: BTreeMap<u8, Vec<FileName>>,
     /// How often rows with blobs had been written at the destination when it began.
     writes: u64,
 }
@@ -138,7 +138,7 @@ fn still_named(mv: &Move, files: &BTreeMap<u8, Vec<FileName>>) -> Result<BTreeMa
     Ok(files.iter().map(|(&volume, files)| (volume, kept(volume, files))).collect())
 }
 
-fn seen(mv: &Move) -> Option<Arc<Seen>> {
+pub(super) fn seen(mv: &Move) -> Option<Arc<Seen>> {
     mv.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
@@ -147,7 +147,7 @@ fn pair(mv: &Move, volume: u8) -> Result<Pair> {
 }
 
 /// Calls `each` with every blob that the source's rows name.
-fn expected(mv: &Move, each: &mut dyn FnMut(Expected)) -> Result<()> {
+pub(super) fn expected(mv: &Move, each: &mut dyn FnMut(Expected)) -> Result<()> {
     let row = mv.survey.source_row()?;
     rows::named_blobs(&mut *mv.source.session()?, &row.group(), row.id, &mut |name, place| {
         let volume = locator(place).map_err(|why| Error::new(Kind::Data, why))?;
@@ -346,63 +346,5 @@ impl Operation for Copy {
             done.seconds += one.seconds;
         }
         Ok(done)
-    }
-}
-
-/// Deletes the blobs that were copied before their items were deleted at the source.
-pub struct Sweep {
-    /// The move.
-    pub mv: Arc<Move>,
-}
-
-impl Operation for Sweep {
-    type Output = u64;
-
-    fn name(&self) -> &'static str {
-        "sweep_blobs"
-    }
-
-    fn describe(&self) -> String {
-        format!("blobs of mailbox {} on {} that no row names", self.mv.staged.id, self.mv.survey.dest)
-    }
-
-    fn outcome(&self, deleted: &u64) -> String {
-        format!("{deleted} deleted")
-    }
-
-    fn pretend(&self) -> Result<u64> {
-        Ok(0)
-    }
-
-    fn apply(&self, watch: &Watch<'_>) -> Result<u64> {
-        let (mv, cancel) = (&self.mv, watch.cancel());
-        let Some(seen) = seen(mv) else { return Ok(0) };
-        // Names of the source as it was frozen: new mail has other ids at its new home, so none of these is in use there.
-        let mut named: BTreeSet<(u8, BlobName)> = BTreeSet::new();
-        expected(mv, &mut |blob| {
-            named.extend(mv.survey.mapping.get(blob.volume).map(|to| (to, blob.name)));
-        })?;
-        let ids: BTreeSet<(u8, u32)> = named.iter().map(|(volume, name)| (*volume, name.id)).collect();
-        let is_named = |volume: u8, file: FileName| match file.mod_content {
-            Some(mod_content) => named.contains(&(volume, BlobName { id: file.id, mod_content })),
-            None => ids.contains(&(volume, file.id)),
-        };
-        let mut deleted = 0;
-        for pair in mv.pairs()? {
-            let (from, to) = (pair.source.volume.id, pair.dest.volume.id);
-            // Those of which the source's vanished while they were compared are among the pending ones.
-            let copied = [seen.equal.get(&from), seen.pending.get(&from), seen.extra.get(&to)];
-            let copied = copied.into_iter().flatten().flatten().copied();
-            let unnamed: BTreeSet<FileName> = copied.filter(|file| !is_named(to, *file)).collect();
-            if unnamed.is_empty() {
-                continue;
-            }
-            // What the source has without a row is no business of a move.
-            let here = pair.source.list(cancel)?;
-            let gone: Vec<FileName> = unnamed.into_iter().filter(|file| here.get(*file).is_none()).collect();
-            pair.dest.remove_files(&gone, cancel)?;
-            deleted += gone.len() as u64;
-        }
-        Ok(deleted)
     }
 }

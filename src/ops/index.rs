@@ -1,7 +1,7 @@
 //! The search index, which may be written to for a moment after its mailbox was locked.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::freeze::Freeze;
 use super::rsync::{Place, copy_tree};
@@ -17,17 +17,35 @@ use crate::gate::{Operation, Watch};
 /// index is therefore not compared sooner than this after the lock, and once more right before the switch.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// How often an index is copied that goes on changing.
-const TRIES: u32 = 10;
+/// How long an index that is still written to is left alone before it is looked at again: the first time, and at most.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 
-/// Makes the destination's index equal to the source's, once the source's has come to rest, and brings it to disk.
-pub(super) fn settle(freeze: &Freeze, cancel: &Cancel) -> Result<()> {
-    let mv = &freeze.mv;
+/// Makes the destination's index equal to the source's, once the source's has come to rest, and brings it to disk. A merge
+/// of Lucene's goes on under the lock, and takes minutes in a large index: it is waited for, for `patience`.
+pub(super) fn settle(freeze: &Freeze, patience: Duration, watch: &Watch<'_>) -> Result<()> {
+    let (mv, cancel) = (&freeze.mv, watch.cancel());
     let pair = mv.index_pair()?;
     let dir = pair.dest.volume.index_dir(pair.dest.mailbox);
     super::flow::wait(cancel, QUIET.saturating_sub(freeze.locked.elapsed()).as_secs_f64())?;
-    for copied in 0..=TRIES {
-        let (here, there) = index_lists(&pair.source, &pair.dest, cancel)?;
+    let (began, [mut pause, longest]) = (Instant::now(), PAUSES);
+    for copies in 0.. {
+        let (mut here, there) = index_lists(&pair.source, &pair.dest, cancel)?;
+        if copies == 1 && here != there {
+            let (mailbox, source) = (mv.source_id(), &mv.survey.source);
+            watch.warn(format!(
+                "index of mailbox {mailbox} on {source}: is written to under the lock; waiting for its end"
+            ));
+        }
+        // What is copied now may be of no use in a moment.
+        while copies > 0 && here != there && began.elapsed() < patience {
+            cancel.afford(pause, "waiting for the index")?;
+            super::flow::wait(cancel, pause.as_secs_f64())?;
+            let before = std::mem::replace(&mut here, IndexList::read(&pair.source, cancel)?);
+            if here == before {
+                break;
+            }
+            pause = (pause * 2).min(longest);
+        }
         if here == there {
             freeze.keep_index(here);
             return match mv.dest.is_unsynced(&dir) {
@@ -35,33 +53,45 @@ pub(super) fn settle(freeze: &Freeze, cancel: &Cancel) -> Result<()> {
                 false => Ok(()),
             };
         }
-        mv.dest.note_files(&dir);
-        let (mut transfer, from, to) = transfer(mv)?;
-        if copied == 0 || !there.beyond(&here).iter().all(|path| here.has(path)) {
-            transfer.delete = true;
-            copy_tree(&transfer, &from, &to, cancel, &mut |_| {})?;
-        } else {
-            // rsync takes files of one size and one second for equal.
-            transfer.checksum = true;
-            let names: Vec<u8> = here.beyond(&there).iter().flat_map(|path| path.bytes().chain([0])).collect();
-            transfer.run(What::Named(Input::Bytes(names)), cancel, &mut |_| {})?;
+        if copies > 0 && began.elapsed() >= patience {
+            break;
         }
+        mv.dest.note_files(&dir);
+        copy(mv, copies == 0, &here, &there, cancel)?;
     }
-    Err(Error::new(
-        Kind::Unequal,
-        format!(
-            "index of mailbox {} on {}: does not come to rest although it is locked",
-            mv.source_id(),
-            mv.survey.source
-        ),
+    Err(restless(freeze, "does not come to rest although it is locked"))
+}
+
+/// Copies what differs; `whole` for the first time.
+fn copy(mv: &Move, whole: bool, here: &IndexList, there: &IndexList, cancel: &Cancel) -> Result<()> {
+    let (mut transfer, from, to) = transfer(mv)?;
+    if whole || !there.beyond(here).iter().all(|path| here.has(path)) {
+        transfer.delete = true;
+        return copy_tree(&transfer, &from, &to, cancel, &mut |_| {}).map(drop);
+    }
+    // rsync takes files of one size and one second for equal.
+    transfer.checksum = true;
+    let names: Vec<u8> = here.beyond(there).iter().flat_map(|path| path.bytes().chain([0])).collect();
+    match transfer.run(What::Named(Input::Bytes(names)), cancel, &mut |_| {}) {
+        // One of them may have gone by now; the next look tells.
+        Err(error) if error.kind() == Kind::NotFound || error.peer_code() == Some("23") => Ok(()),
+        done => done.map(drop),
+    }
+}
+
+fn restless(freeze: &Freeze, what: &str) -> Error {
+    let (mailbox, source) = (freeze.mv.source_id(), &freeze.mv.survey.source);
+    Error::new(Kind::Unequal, format!("index of mailbox {mailbox} on {source}: {what}")).hint(
+        "Lucene merges for longer than [retry] says, or another mailboxd or a script writes to it: try again later",
     )
-    .hint("does another mailboxd, or a script, write to it?"))
 }
 
 /// Sends only what changed in large files. The index knows no mailbox id, so it is copied as it is.
 fn transfer(mv: &Move) -> Result<(Transfer, Place, Place)> {
     let (_, from, to) = mv.index()?;
-    let transfer = Transfer { make: false, whole: false, ..super::rsync::transfer(&from, &to)? };
+    // Segments go when others have taken their place.
+    let transfer =
+        Transfer { make: false, whole: false, vanished_is_normal: true, ..super::rsync::transfer(&from, &to)? };
     Ok((transfer, from, to))
 }
 
@@ -108,20 +138,20 @@ impl Operation for CopyIndex {
     }
 }
 
-/// Fails with [`Kind::Unequal`] when the source's index changed since it was copied.
-pub(super) fn still(freeze: &Freeze, cancel: &Cancel) -> Result<()> {
+/// Sees that the source's index is as it was copied last, and copies it once more where it is not.
+///
+/// Fails with [`Kind::Unequal`] when it goes on changing for `patience`.
+pub(super) fn still(freeze: &Freeze, patience: Duration, watch: &Watch<'_>) -> Result<()> {
+    let began = Instant::now();
     // Where nothing was copied, the index of the other copy lies beside it.
-    let Some(copied) = freeze.index() else { return Ok(()) };
-    let pair = freeze.mv.index_pair()?;
-    if IndexList::read(&pair.source, cancel)? == copied {
-        return Ok(());
+    while let Some(copied) = freeze.index() {
+        if IndexList::read(&freeze.mv.index_pair()?.source, watch.cancel())? == copied {
+            return Ok(());
+        }
+        if began.elapsed() >= patience {
+            return Err(restless(freeze, "changed although it is locked"));
+        }
+        settle(freeze, patience, watch)?;
     }
-    Err(Error::new(
-        Kind::Unequal,
-        format!(
-            "index of mailbox {} on {}: changed although it is locked",
-            freeze.mv.source_id(),
-            freeze.mv.survey.source
-        ),
-    ))
+    Ok(())
 }

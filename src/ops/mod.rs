@@ -27,6 +27,7 @@ pub mod soap_modify;
 pub mod stage;
 pub mod state;
 pub mod stores;
+pub mod sweep;
 pub mod switch;
 pub mod undo;
 pub mod verify;

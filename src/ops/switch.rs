@@ -1,6 +1,7 @@
 //! The new home: the row gets its account, the directory its store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +33,7 @@ pub fn switch(run: &Run, dest: &Arc<Store>, proof: &Arc<Verified>) -> Result<()>
         true => run.gate.pass(&Recount { mv: mv.clone() })?,
         false => run.gate.pass(&Publish { mv: mv.clone() })?,
     }
-    run.gate.pass(&Settle { proof: proof.clone() })?;
+    run.gate.pass(&Settle { proof: proof.clone(), patience: run.site.config().patience() })?;
     run.gate.pass(&Still { site: run.site.clone(), freeze: proof.freeze.clone() })?;
     run.gate.pass(&Switch { site: run.site.clone(), proof: proof.clone() })
 }
@@ -110,6 +111,8 @@ pub(super) fn unpublish(site: &Site, claims: &Claims, unpublish: &Unpublish) -> 
 /// stood still since it was frozen.
 struct Settle {
     proof: Arc<Verified>,
+    /// How long an index that is still written to is waited for.
+    patience: Duration,
 }
 
 impl Operation for Settle {
@@ -148,7 +151,7 @@ impl Operation for Settle {
             for (pair, files) in super::blobs::left(freeze, watch.cancel())? {
                 work.push(Box::new(move || pair.dest.sync_files(&files, cancel)));
             }
-            work.push(Box::new(|| index::settle(freeze, cancel)));
+            work.push(Box::new(|| index::settle(freeze, self.patience, watch)));
         }
         spread(work.len(), work, |work| work()).into_iter().collect()
     }

@@ -197,7 +197,7 @@ impl Operation for Still {
                     .hint("mailboxd was restarted there, or somebody unlocked it: start the move again"));
             }
         }
-        index::still(&self.freeze, watch.cancel())
+        index::still(&self.freeze, self.site.config().patience(), watch)
     }
 }
 

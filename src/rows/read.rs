@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
         let digits = !value.is_empty() && value.len() <= 10 && value.iter().all(u8::is_ascii_digit);
         let shown = if digits { String::from_utf8_lossy(value).into_owned() } else { "(not a number)".into() };
         let message = format!("table {}: {column} {shown} is not mapped", self.shape.dump.name());
-        Error::new(Kind::Data, message).hint("say what it becomes at the destination")
+        Error::new(Kind::Data, message).hint("where it came into use while a move ran, start the move again; else say what it becomes at the destination")
     }
 }
 

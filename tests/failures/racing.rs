@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use zlm_lab::poll;
 
 use crate::site::{Mailbox, Site, site};
@@ -128,4 +129,78 @@ fn index_that_grows_under_the_lock() {
     ended.assert(0, &[]);
     assert!(grown(1).exists(), "it grew once only");
     assert_moved(&site, &mailbox);
+}
+
+/// From the first copy on a merge writes for ten seconds; at its end the segments that it has merged go.
+const MERGE: &str = r#"/var/tmp/real.rsync "$@"; status=$?
+if [[ "$*" == */index/0/* && -e /var/tmp/hold ]] && mkdir /var/tmp/merging 2>/dev/null; then
+    cd /opt/zimbra/index/0/NUMBER/index/0; umask 027
+    setsid bash -c 'for n in {1..100}; do echo $n >> _2a.fdt; sleep 0.1; done; mv _2a.fdt _2a.cfs; rm -f _0.cfs; touch /var/tmp/merged' \
+        >/dev/null 2>&1 </dev/null &
+fi
+exit $status"#;
+
+#[test]
+fn index_that_is_merged_for_long_under_the_lock() {
+    let site = site();
+    let mailbox = site.mailbox();
+    let _rsync = Wrapped::new(&site, "rsync", &MERGE.replace("NUMBER", &mailbox.number.to_string()));
+    let _ = (fs::remove_dir(tmp(&site, "merging")), fs::remove_file(tmp(&site, "merged")));
+    let mut zlm = site.start_paused_move(&mailbox, "step(\"freeze\"");
+    zlm.wait_for("paused");
+    fs::write(tmp(&site, "hold"), "").unwrap();
+    site.go_on();
+    let ended = zlm.end();
+    fs::remove_file(tmp(&site, "hold")).unwrap();
+    ended.assert(0, &["is written to under the lock; waiting for its end"]);
+    assert!(tmp(&site, "merged").exists(), "it did not wait");
+    assert_moved(&site, &mailbox);
+}
+
+#[test]
+fn deleted_after_the_copy_of_a_move_that_dies_behind_its_switch() {
+    let site = site();
+    let mailbox = site.mailbox();
+    let mut zlm = site.start_paused_move(&mailbox, "let limit");
+    zlm.wait_for("paused");
+    delete(&site, &mailbox);
+    delete(&site, &mailbox);
+    site.fault("store2", "GetMailboxRequest fail service.FAILURE");
+    site.go_on();
+    zlm.wait_for("zimbraMailHost store1.lab.test -> store2.lab.test: done");
+    zlm.signal(Signal::KILL);
+    assert_eq!(zlm.end().code, None);
+    site.fault("store2", "clear");
+    site.wait_unheld(&mailbox);
+    site.forget_run_dirs();
+    site.zlm("store1", &["resume", &site.died_run()]).assert(0, &[]);
+    assert_moved(&site, &mailbox);
+}
+
+#[test]
+fn mail_that_comes_to_a_volume_that_the_move_does_not_know() {
+    let site = site();
+    let mailbox = site.mailbox();
+    let mut zlm = site.start_paused_move(&mailbox, "step(\"pre-copy\"");
+    zlm.wait_for("paused");
+    let columns = "type, name, path, file_bits, file_group_bits, mailbox_bits, mailbox_group_bits, compress_blobs, \
+                   compression_threshold, metadata, store_type, store_manager_class";
+    let values = columns.replace("name, path", "'late', '/opt/zimbra/late'");
+    site.sql(
+        "store1",
+        &format!("INSERT INTO zimbra.volume (id, {columns}) SELECT 11, {values} FROM zimbra.volume WHERE id = 1"),
+    );
+    let of = format!("mboxgroup{}.mail_item WHERE mailbox_id = {}", (mailbox.number - 1) % 100 + 1, mailbox.number);
+    let item = site.number("store1", &format!("SELECT MAX(id) FROM {of} AND type = 5 AND locator = '1'")).unwrap();
+    let set = |locator: u8| {
+        let table = of.replace(" WHERE", &format!(" SET locator = '{locator}' WHERE"));
+        site.sql("store1", &format!("UPDATE {table} AND id = {item}"));
+    };
+    set(11);
+    site.go_on();
+    let ended = zlm.end();
+    set(1);
+    site.sql("store1", "DELETE FROM zimbra.volume WHERE id = 11");
+    ended.assert(1, &["locator 11 is not mapped", "start the move again", "status active"]);
+    site.assert_rolled_back(&mailbox);
 }

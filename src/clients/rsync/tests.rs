@@ -1,7 +1,7 @@
 //! Against a real sshd and real rsyncs.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use super::*;
@@ -122,6 +122,18 @@ fn hostile_things_in_a_tree_stay_behind() {
     assert!(!sshd.path("outside/4096-3.msg").exists(), "written through a link");
     assert!(fs::symlink_metadata(sshd.path("b/0/3-3.msg")).is_err());
     assert!(!sshd.path("b/2/3-3.msg").exists(), "read through a link");
+}
+
+#[test]
+fn copies_of_one_message_share_a_file_at_the_destination_too() {
+    let sshd = Sshd::start();
+    tree(&sshd.path("a"));
+    fs::hard_link(sshd.path("a/0/1-1.msg"), sshd.path("a/1/4097-4.msg")).unwrap();
+    let push = Transfer::new(here(&sshd.path("a")), Place::new(sshd.shell(), sshd.path("b").to_str().unwrap()));
+    run(&push, What::Tree).unwrap();
+    let inode = |name: &str| fs::metadata(sshd.path(name)).unwrap().ino();
+    assert_eq!(inode("b/0/1-1.msg"), inode("b/1/4097-4.msg"));
+    assert_ne!(inode("b/0/1-1.msg"), inode("b/0/2-2.msg"));
 }
 
 #[test]
