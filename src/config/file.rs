@@ -274,7 +274,8 @@ pub struct ThrottleFile {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
-    /// Seconds for which a copy is tried again while users work, when connections break; 600 unless set, 0 for never.
+    /// Seconds for which a copy is tried again while users work, when connections break, and for which a merge of the search
+    /// index is waited for under a freeze; 600 unless set, 0 for never.
     pub patience: Option<u16>,
 }
 
