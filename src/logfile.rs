@@ -21,7 +21,8 @@ pub(crate) fn tee(next: SharedReporter, path: &str) -> Result<SharedReporter> {
         .append(true)
         .mode(0o600)
         .open(path)
-        .context(Kind::Io, || format!("{path}: opening the log"))?;
+        .context(Kind::Io, || format!("{path}: opening the log"))
+        .map_err(|error| error.hint("start it in a directory that you may write to"))?;
     Ok(Arc::new(Tee { next, file: Mutex::new(file) }))
 }
 

@@ -324,7 +324,8 @@ impl Site {
         self.assert_let_go(mailbox);
         let now = self.databases("store2");
         assert!(now.iter().all(|database| mailbox.databases.contains(database)), "{now:?}");
-        for gone in mailbox.databases.iter().filter(|database| !now.contains(database)) {
+        // That of claims, which an earlier test may have left, is for the test itself to look at.
+        for gone in mailbox.databases.iter().filter(|database| *database != "zlm" && !now.contains(database)) {
             let group = gone.strip_prefix("mboxgroup").expect("only groups are dropped");
             let living = format!("SELECT COUNT(*) FROM zimbra.mailbox WHERE group_id = {group}");
             assert_eq!(self.number("store2", &living), Some(0), "{gone}");

@@ -44,7 +44,7 @@ fn one_that_fails_does_not_stop_the_others() {
     }
     let ops = bench.host("ops1").unwrap();
     for (local, event) in [("sue", "switch_to"), ("tom", "switch_to"), ("una", "look")] {
-        let log = fs::read_to_string(ops.zimbra_path(&format!("{local}@lab.test.log"))).unwrap();
+        let log = fs::read_to_string(ops.zimbra_path(&format!("log/{local}@lab.test.log"))).unwrap();
         assert!(log.contains(event), "{log}");
         let others = ["sue", "tom", "una"].into_iter().filter(|other| *other != local);
         for other in others {

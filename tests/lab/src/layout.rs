@@ -33,9 +33,9 @@ pub(crate) fn provision(host: &Host) -> Result<()> {
     for dir in ["run", "log", "etc", "tmp", "zimbra"] {
         fs::create_dir_all(host.dir.join(dir))?;
     }
-    for dir in ["log", "zimbra"] {
-        give_to_zimbra(&host.dir.join(dir))?;
-    }
+    give_to_zimbra(&host.dir.join("log"))?;
+    // On a real store `/opt/zimbra` is root's, and only what is below it is zimbra's.
+    fs::set_permissions(host.dir.join("zimbra"), fs::Permissions::from_mode(0o755))?;
     fs::set_permissions(host.dir.join("tmp"), fs::Permissions::from_mode(0o1777))?;
     let etc = host.dir.join("etc");
     fs::write(etc.join("init"), include_str!("etc/init"))?;

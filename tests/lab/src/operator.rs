@@ -98,7 +98,9 @@ impl<'a> Operator<'a> {
     pub fn command(&self, seat: Seat, arguments: &[&str]) -> Result<Command> {
         let host = self.lab.host(seat.host)?;
         let program = host.install(&self.program)?;
-        let words: Vec<&str> = std::iter::once(program.as_str()).chain(arguments.iter().copied()).collect();
+        // What it writes into the present directory goes where it may: `/opt/zimbra` itself is root's.
+        let there = ["env", "-C", "/opt/zimbra/log", program.as_str()];
+        let words: Vec<&str> = there.into_iter().chain(arguments.iter().copied()).collect();
         let mut command = host.command(seat.user, &words);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(command)

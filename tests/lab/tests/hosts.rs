@@ -13,6 +13,7 @@ fn hosts_reach_each_other_and_lose_power() {
     let lab = ScratchLab::boot_without_mailboxd().expect("a lab");
     ssh_knows_every_host(&lab);
     root_may_not_log_in(&lab);
+    files_belong_to_whom_they_do_on_a_real_host(&lab);
     rsync_copies_between_stores(&lab);
     directory_wants_tls(&lab);
     each_store_has_its_own_password(&lab);
@@ -47,6 +48,21 @@ fn ssh_knows_every_host(lab: &Lab) {
             let name = if to == "10.77.0.31" { "proxy1" } else { &to[..6] };
             assert_eq!(text, format!("zimbra\n{name}.lab.test\n"), "{from} to {to}");
         }
+    }
+}
+
+/// `/opt/zimbra` is root's on a real store, and `/etc` is no part of the machine: what happens to it there is not seen here.
+fn files_belong_to_whom_they_do_on_a_real_host(lab: &Lab) {
+    let etc = |command: &mut Command| ran(command.args(["-c", "%d:%i", "/etc"])).1;
+    for name in STORES {
+        let host = host(lab, name);
+        let owners = zimbra_runs(host, "stat -c '%U %n' . conf store index data log .ssh");
+        assert_eq!(
+            owners.replace('\n', " "),
+            "root . zimbra conf zimbra store zimbra index zimbra data zimbra log zimbra .ssh "
+        );
+        assert_ne!(etc(&mut host.command("root", &["stat"])), etc(&mut Command::new("stat")), "{name}");
+        assert_eq!(zimbra_runs(host, "id -un; ls -d /var/lib/zlm 2>/dev/null || true"), "zimbra\n");
     }
 }
 
@@ -132,7 +148,7 @@ fn fingerprint_tells_what_changed(lab: &Lab) {
         "ldap1 dn: uid=ann,ou=people,dc=lab,dc=test: was",
         "store1 file /opt/zimbra/store/x/1-1.msg: was 100644",
         "store1 file /var/tmp/new: new",
-        "store2 table zimbra.config: was 1 rows",
+        "store2 table zimbra.config: was 2 rows",
         "store2 database mboxgroup7: new",
     ] {
         assert_eq!(named(name), 1, "{name} in {differences:#?}");
