@@ -45,11 +45,15 @@ fn under_load(bench: &Bench, seat: Seat, local: &str, mailbox: u32) {
     let source = bench.host("store1").unwrap();
     // Until the account is closed; the move may not be there yet when a session ends.
     let mut sessions = 0;
-    while source.mailboxd_control(&format!("act {email} 10 {sessions}")).unwrap() == "ok 10" {
+    let last = loop {
+        let answer = source.mailboxd_control(&format!("act {email} 10 {sessions}")).unwrap();
+        if answer != "ok 10" {
+            break answer;
+        }
         sessions += 1;
-    }
+    };
     let ended = end(child, stderr).expect(0);
-    assert!(sessions > 0, "{}", ended.told());
+    assert!(sessions > 0, "{last}: {}", ended.told());
     // The user comes back and mail goes on at the new home, before anybody looks.
     let journal = deliveries.end().unwrap();
     assert!(journal.messages.len() > 20, "{} messages", journal.messages.len());

@@ -31,6 +31,12 @@ pub(super) fn mailbox_row(build: &mut Build<'_>) -> Result<()> {
     Ok(())
 }
 
+/// How far behind a checkpoint is that was written `lag` numbers before the last one was given out. A server writes it at
+/// each multiple of `step`, so it is never of an earlier one.
+fn behind(last: u32, lag: u32, step: u32) -> u32 {
+    last - lag.min(last % step)
+}
+
 /// Brings the mailbox row and `next_mailbox_id` up to date. In a mailbox that hurts the checkpoints lag
 /// behind what is in use, as they do between two boundaries on a server.
 pub(super) fn finish(build: &mut Build<'_>) -> Result<()> {
@@ -39,8 +45,8 @@ pub(super) fn finish(build: &mut Build<'_>) -> Result<()> {
         "UPDATE zimbra.mailbox SET item_id_checkpoint = ?, change_checkpoint = ?, contact_count = ?, \
          size_checkpoint = ? WHERE id = ?",
         (
-            build.made.max_item - 7 * lag,
-            build.made.max_change - 40 * lag,
+            behind(build.made.max_item, 7 * lag, 20),
+            behind(build.made.max_change, 40 * lag, 100),
             build.contacts,
             build.size,
             build.spec.mailbox,
@@ -206,4 +212,18 @@ fn volume_blobs(build: &mut Build<'_>) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::behind;
+
+    #[test]
+    fn no_number_is_given_out_twice_by_a_server_that_rounds_the_checkpoint_up() {
+        for last in 256..700 {
+            let checkpoint = behind(last, 7, 20);
+            assert!(checkpoint <= last && checkpoint / 20 == last / 20, "{checkpoint} for {last}");
+        }
+        assert_eq!((behind(1127, 7, 20), behind(1120, 7, 20), behind(1053, 40, 100)), (1120, 1120, 1013));
+    }
 }
