@@ -133,7 +133,7 @@ fn directory_left_under_the_number() {
     let site = site();
     let number = site.next_number();
     let dir = format!("/opt/zimbra/store/0/{number}");
-    site.shell("store2", &format!("mkdir -p {dir}/msg && touch {dir}/msg/keep && chown -R zimbra: {dir}"));
+    site.shell("store2", &format!("mkdir -p {dir}/msg && touch {dir}/msg/keep && chown -R zimbra: {dir}/.."));
     let mailbox = site.mailbox();
     let ended = site.move_it(&mailbox);
     ended.assert(1, &[&format!("{dir} is there already"), "move it away"]);

@@ -72,7 +72,7 @@ impl Trial {
             (Dir::Index, true) => {
                 let dir = format!("/opt/zimbra/index/0/{number}");
                 let first = format!("echo first > {dir}/index/0/_0.cfs; echo 1 > {dir}/index/0/segments_1");
-                self.shell("store1", &format!("mkdir -p {dir}/index/0; {first}; chown -R zimbra: {dir}"));
+                self.shell("store1", &format!("mkdir -p {dir}/index/0; {first}; chown -R zimbra: {dir}/.."));
             }
             (Dir::Index, false) => self.shell("store1", &format!("rm -r /opt/zimbra/index/0/{number}")),
             (Dir::Copy, there) => {
@@ -119,7 +119,7 @@ impl Trial {
         self.shell(
             "store1",
             &format!(
-                "cd {from}/msg; for f in */{ids}; do install -D -p -m 640 $f {to}/msg/$f; done; chown -R zimbra: {to}"
+                "cd {from}/msg; for f in */{ids}; do install -D -p -m 640 $f {to}/msg/$f; done; chown -R zimbra: {to}/.."
             ),
         );
         let of = if which.is_empty() { of } else { format!("{of} AND id = {}", ids.trim_end_matches("-*")) };
