@@ -20,7 +20,7 @@ pub type Action = fn(&mut Tx<'_>, &mut Rng) -> Outcome<bool>;
 /// What can happen, how often of a hundred, and what it is called.
 const ACTIONS: [(u8, &str, Action); 18] = [
     (20, "message", new_message),
-    (12, "read", read_or_unread),
+    (13, "read", read_or_unread),
     (8, "flag", flag),
     (6, "system-flag", system_flag),
     (12, "move", move_message),
@@ -36,7 +36,8 @@ const ACTIONS: [(u8, &str, Action); 18] = [
     (3, "appointment", appointment),
     (1, "new-folder", new_folder),
     (1, "rename-folder", rename_folder),
-    (1, "empty-dumpster", empty_dumpster),
+    // Only where it is asked for: what it takes away for good, mail among it, nobody could tell from what got lost.
+    (0, "empty-dumpster", empty_dumpster),
 ];
 
 /// Does `count` changes, each in a transaction of its own: of all kinds, of one, or what a `busy` user does. What cannot be done for want of an
