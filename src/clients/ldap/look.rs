@@ -15,7 +15,7 @@ const INHERITED: &[&str] =
 
 impl Directory {
     /// The account or calendar resource that an address names, by its primary address or an alias. Fails with
-    /// [`Kind::Data`] when more than one claims it.
+    /// [`Kind::Data`](crate::error::Kind::Data) when more than one claims it.
     pub fn account(&self, address: &Address) -> Result<Option<Account>> {
         let address = escape(address.as_str());
         let names = format!("(|(zimbraMailDeliveryAddress={address})(zimbraMailAlias={address})(mail={address}))");
