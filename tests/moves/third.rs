@@ -38,9 +38,9 @@ fn with_key<T>(bench: &Bench, script: &str, body: impl FnOnce() -> T) -> T {
 #[test]
 fn zimbras_own_key_is_enough_between_stores() {
     let bench = Bench::take();
-    bench.small("kim", 497, &[]);
-    let before = bench.before_move("kim").unwrap();
-    with_key(&bench, FOR_RSYNC, || bench.moves(THIRD, "kim", &[]));
+    bench.small("kyl", 497, &[]);
+    let before = bench.before_move("kyl").unwrap();
+    with_key(&bench, FOR_RSYNC, || bench.moves(THIRD, "kyl", &[]));
     bench.judge(&before);
 }
 
