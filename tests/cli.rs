@@ -200,3 +200,56 @@ fn a_configuration_that_others_can_read_or_that_is_not_there_is_refused() {
     zlm_in(with_file("zlm.toml", "[ldpa]\n", 0o600).path(), &["config"]).is(2).complains(&["ldpa"]);
     zlm(&["config"]).is(2).complains(&["zlm.toml: not found, and this is no Zimbra host", "--config"]);
 }
+
+#[test]
+fn help_is_always_help() {
+    // Whoever asks a script for help must not start it.
+    for name in ["help", "version", "json", "dry_run", "yes", "config", "stdlib", "verbose"] {
+        let text = format!("const OPTIONS = [#{{ name: \"{name}\", help: \"mine\" }}];\nprint(\"begun\");\n");
+        let dir = with_file("mine.rhai", &text, 0o644);
+        for words in [&["run", "mine.rhai", "--help"][..], &["run", "mine.rhai"], &["check", "mine.rhai"]] {
+            let said = zlm_in(dir.path(), words).is(2);
+            assert!(!said.err.contains("begun"), "{}", said.err);
+            let flag = name.replace('_', "-");
+            said.complains(&[&format!("option `{name}`: --{flag} is an option of zlm run itself")]);
+        }
+    }
+    let declared = |option: &str| {
+        let dir = with_file("mine.rhai", &format!("const OPTIONS = [{option}];\n"), 0o644);
+        zlm_in(dir.path(), &["run", "mine.rhai", "--help"]).is(2)
+    };
+    for letter in ["h", "v", "V", "", "ab", "ä"] {
+        let option = format!("#{{ name: \"mine\", help: \"x\", short: \"{letter}\" }}");
+        declared(&option).complains(&["option `mine`: its short form"]);
+    }
+    let twice = "#{ name: \"a\", help: \"x\" }, #{ name: \"a\", help: \"x\" }";
+    declared(twice).complains(&["option `a`: its name or its letter is declared twice"]);
+    let letter = "#{ name: \"a\", help: \"x\", short: \"x\" }, #{ name: \"b\", help: \"x\", short: \"x\" }";
+    declared(letter).complains(&["option `b`: its name or its letter is declared twice"]);
+    for (kind, preset) in [("int", "\"five\""), ("bool", "1"), ("duration", "-1"), ("list", "\"a\""), ("string", "1")] {
+        let option = format!("#{{ name: \"a\", help: \"x\", type: \"{kind}\", preset: {preset} }}");
+        declared(&option).complains(&[&format!("option `a`: its preset {preset} is no {kind}")]);
+    }
+}
+
+#[test]
+fn a_terminal_that_cannot_draw_gets_plain_lines() {
+    let dir = with_file("mine.rhai", "print(\"as it is\"); step(\"work\", || warn(\"look here\"));\n", 0o644);
+    fs::write(dir.path().join("zlm.toml"), "").unwrap();
+    let command = format!("{} run mine.rhai --dry-run", env!("CARGO_BIN_EXE_zlm"));
+    for term in [None, Some("dumb"), Some("xterm")] {
+        // util-linux: everything that the command prints goes to a terminal of its own.
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", &command, "/dev/null"]).current_dir(dir.path()).env_remove("ZLM_CONFIG");
+        terminal.env("HOME", dir.path()).env_remove("TERM");
+        if let Some(term) = term {
+            terminal.env("TERM", term);
+        }
+        let output = terminal.output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        for told in ["as it is", "warning: look here", "work done in", "0 effects planned"] {
+            assert!(shown.contains(told), "TERM {term:?}: no {told:?} in {shown:?}");
+        }
+        assert!(term == Some("xterm") || !shown.contains('\u{1b}'), "TERM {term:?}: {shown:?}");
+    }
+}

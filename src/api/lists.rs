@@ -31,7 +31,7 @@ pub mod lists {
     ///
     /// Arguments: the script, beside this one or as `zlm run` takes it; a map of its options. Returns a map of
     /// `ok`, `code`, `email`, `message`, `hint`, `state`, `next`, `frozen_s`, `seconds`, `value`. Fails with `usage` for a
-    /// script or an option that is wrong.
+    /// script or an option that is wrong, and for a script that is at work already: it would run itself for ever.
     ///
     /// In a plan: the script runs dry; its entries are its own.
     ///

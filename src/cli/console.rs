@@ -14,7 +14,7 @@ use crate::report::{Event, PlanEntry, Reporter};
 /// How often a long operation is heard of where there is no terminal.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Draws events: bars on a terminal, plain lines elsewhere.
+/// Draws events: bars on a terminal that can draw, plain lines elsewhere.
 pub(super) struct Console {
     bars: Option<MultiProgress>,
     long: Mutex<HashMap<(Option<String>, u64), Long>>,
@@ -33,7 +33,8 @@ struct Long {
 
 /// A console for one run; a plan's entries are printed at its end, not as they come.
 pub(super) fn reporter(plan: bool, verbose: bool) -> Arc<Console> {
-    let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
+    // A terminal that cannot draw (TERM is dumb, or not set) would be shown nothing at all: it gets lines.
+    let bars = std::io::stderr().is_terminal().then(MultiProgress::new).filter(|bars| !bars.is_hidden());
     Arc::new(Console { bars, long: Mutex::default(), steps: Mutex::default(), plan, verbose })
 }
 

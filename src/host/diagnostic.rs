@@ -7,6 +7,7 @@ use rhai::{EvalAltResult, ParseError, Position};
 use super::script::Script;
 use super::shipped;
 use super::spelling::closest;
+use crate::api::Fault;
 use crate::error::{Error, Kind};
 
 /// A fault of a script, found before it ran.
@@ -69,11 +70,15 @@ impl Diagnostic {
                 let at = if at.is_none() { import_position(&script.text, name) } else { *at };
                 Self::new(&script.name, Some(&script.text), at, format!("no module `{name}`")).hint(Some(near))
             }
+            // The innermost module is the one at fault.
+            EvalAltResult::ErrorInModule(_, inner, _) if matches!(**inner, EvalAltResult::ErrorInModule(..)) => {
+                Self::from_resolving(script, inner)
+            }
             EvalAltResult::ErrorInModule(source, inner, _) => {
                 let text = std::fs::read_to_string(source).ok();
-                Self::new(source, text.as_deref(), inner.position(), lower(&without_position(inner)))
+                Self::new(source, text.as_deref(), inner.position(), words(inner))
             }
-            other => Self::new(&script.name, Some(&script.text), other.position(), lower(&without_position(other))),
+            other => Self::new(&script.name, Some(&script.text), other.position(), words(other)),
         }
     }
 }
@@ -125,6 +130,16 @@ pub(super) fn without_position(error: &EvalAltResult) -> String {
     match text.rfind(" (line ") {
         Some(at) => text[..at].to_owned(),
         None => text,
+    }
+}
+
+/// What an error says: one of ours in its own words.
+fn words(error: &EvalAltResult) -> String {
+    match error {
+        EvalAltResult::ErrorRuntime(value, _) if value.is::<Fault>() => {
+            value.clone().cast::<Fault>().error().to_string()
+        }
+        other => lower(&without_position(other)),
     }
 }
 

@@ -3,6 +3,7 @@
 mod check;
 mod diagnostic;
 mod engine;
+mod nesting;
 mod outcome;
 mod reconcile;
 mod reference;
@@ -11,6 +12,7 @@ mod reversal;
 mod script;
 mod shipped;
 mod spelling;
+mod stack;
 
 pub use crate::api::Location;
 pub use diagnostic::Diagnostic;
@@ -24,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nesting::Nesting;
 use resolver::Library;
 use rhai::{AST, Dynamic, Engine, Map, Scope};
 
@@ -32,9 +35,12 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::gate::{Gate, Mode};
 use crate::journal::{Journal, Pinned, Record, RunJournal, Switched};
-use crate::report::{SharedReporter, Silent};
-use crate::run::{Asker, Nested, Run};
+use crate::report::{Event, SharedReporter, Silent};
+use crate::run::{Asker, Run};
 use crate::site::Site;
+
+/// How deep what a script gives back may be nested; readers of JSON go about so far.
+const MAX_VALUE_DEPTH: usize = 100;
 
 /// Runs scripts on a Zimbra site.
 ///
@@ -129,6 +135,10 @@ impl Host {
     ///
     /// Fails with [`Kind::Usage`]; the message shows each fault with its line.
     pub fn check(&self, script: &Script) -> Result<Checked> {
+        stack::roomy(|| self.checked(script))
+    }
+
+    fn checked(&self, script: &Script) -> Result<Checked> {
         let folder = script.path.as_ref().and_then(|p| p.parent()).map(ToOwned::to_owned);
         let library = self.library(folder.clone());
         let engine = engine::compiler(self.library(folder), &self.extensions);
@@ -155,7 +165,8 @@ impl Host {
         let site = Arc::new(Site::new(self.config.clone(), self.cancel.clone())?);
         let without = script::left_out(options);
         let reporter = self.reporter.clone();
-        let begun = Begun { args, options: options.clone(), without, mode, reporter, again: None };
+        let above = Vec::new();
+        let begun = Begun { args, options: options.clone(), without, mode, reporter, again: None, above };
         self.run_on(site, checked, begun)
     }
 
@@ -184,7 +195,8 @@ impl Host {
         let site = Arc::new(Site::new(self.config.clone(), self.cancel.clone())?);
         let without = outcome::left_out(&site, &record, without)?;
         let again = Some((taken_up(&site, &journal, run, subject)?, record));
-        let begun = Begun { args, options, without, mode: Mode::Live, reporter: self.reporter.clone(), again };
+        let (mode, reporter) = (Mode::Live, self.reporter.clone());
+        let begun = Begun { args, options, without, mode, reporter, again, above: Vec::new() };
         host.run_on(site, &checked, begun)
     }
 
@@ -216,6 +228,10 @@ impl Host {
     }
 
     fn run_on(&self, site: Arc<Site>, checked: &Checked, begun: Begun) -> Result<Outcome> {
+        stack::roomy(|| self.carried_out(site, checked, begun))
+    }
+
+    fn carried_out(&self, site: Arc<Site>, checked: &Checked, begun: Begun) -> Result<Outcome> {
         let started = std::time::Instant::now();
         let mut gate = Gate::new(begun.mode, self.cancel.clone(), begun.reporter).patient(self.config.patience());
         let id = begun.again.as_ref().map_or_else(run_id, |(journal, _)| journal.run().to_owned());
@@ -233,7 +249,7 @@ impl Host {
             gate = gate.with_journal(journal)?;
         }
         let run = Arc::new(Run::new(gate, site, id, self.asker.clone()).leaving_out(begun.without));
-        run.set_nested(Arc::new(Nesting { host: self.clone(), folder: checked.script.path.clone() }));
+        run.set_nested(Arc::new(Nesting::new(self.clone(), &checked.script, begun.above)));
         if let Some(record) = record {
             match outcome::take_up(&run, &record, false) {
                 Ok(true) => {}
@@ -244,7 +260,8 @@ impl Host {
         let mut engine = engine::compiler(self.library(None), &self.extensions);
         engine::attach(&mut engine, &run);
         let mut scope = scope(begun.args);
-        let result = engine.eval_ast_with_scope::<Dynamic>(&mut scope, &checked.ast);
+        let result = stack::unbroken(|| engine.eval_ast_with_scope::<Dynamic>(&mut scope, &checked.ast))
+            .map(|value| presentable(&run, value));
         Ok(outcome::settle(&run, started, result))
     }
 
@@ -273,38 +290,26 @@ struct Begun {
     reporter: SharedReporter,
     /// The journal of a run that is taken up again, and what it has of it.
     again: Option<(RunJournal, Record)>,
+    /// The scripts that started this one, the first one first.
+    above: Vec<Script>,
 }
 
-/// Starts scripts for scripts.
-struct Nesting {
-    host: Host,
-    folder: Option<PathBuf>,
+/// What a script gives back, unless it is nested deeper than those who read it as JSON go.
+fn presentable(run: &Run, value: Dynamic) -> Dynamic {
+    if !is_deeper(&value, MAX_VALUE_DEPTH) {
+        return value;
+    }
+    let text = format!("what the script gives back is nested more than {MAX_VALUE_DEPTH} deep, and is left out");
+    run.gate.emit(&Event::Warned { text });
+    Dynamic::UNIT
 }
 
-impl Nested for Nesting {
-    fn run_script(
-        &self,
-        parent: &Run,
-        path: &str,
-        options: &BTreeMap<String, String>,
-        log: Option<&str>,
-    ) -> Result<serde_json::Value> {
-        let beside = self.folder.as_ref().and_then(|f| f.parent()).map(|f| f.join(path)).filter(|p| p.exists());
-        let script = Script::load(&beside.unwrap_or_else(|| PathBuf::from(path)))?;
-        let checked = self.host.check(&script)?;
-        let args = arguments(&checked.options, options)?;
-        let mode = if parent.gate.is_dry() { Mode::Dry } else { Mode::Live };
-        let reporter = match log {
-            // A dry run leaves the disk as it was.
-            Some(_) if mode == Mode::Dry => parent.gate.reporter().clone(),
-            Some(file) => crate::logfile::tee(parent.gate.reporter().clone(), file)?,
-            None => parent.gate.reporter().clone(),
-        };
-        let without = script::left_out(options);
-        let begun = Begun { args, options: options.clone(), without, mode, reporter, again: None };
-        let outcome = self.host.run_on(parent.site.clone(), &checked, begun)?;
-        parent.gate.absorb(&outcome.plan, outcome.subject.as_ref().map(|subject| subject.email.as_str()));
-        Ok(serde_json::to_value(outcome.summary()).unwrap_or_default())
+fn is_deeper(value: &Dynamic, limit: usize) -> bool {
+    let inner = |value: &Dynamic| limit == 0 || is_deeper(value, limit - 1);
+    match (value.read_lock::<rhai::Array>(), value.read_lock::<Map>()) {
+        (Some(array), _) => array.iter().any(inner),
+        (_, Some(map)) => map.values().any(inner),
+        _ => false,
     }
 }
 

@@ -2,11 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::RwLock;
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::thread::ThreadId;
 
-use rhai::{AST, Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
+use rhai::{AST, Dynamic, Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
 
 use super::shipped;
+use crate::api::Fault;
+use crate::error::{Error, Kind};
+
+/// How many modules may be drawn in by one another, one inside the other.
+const MAX_DEPTH: usize = 32;
 
 /// Resolves a plain name (`account`) in the operator's directory, then in the program, and a name with a
 /// slash (`./notice`) as a file beside the importing script.
@@ -16,6 +22,8 @@ pub(super) struct Library {
     /// Texts that a run was begun with; they win over everything, so that it goes on as it began.
     pinned: BTreeMap<String, (String, String)>,
     modules: RwLock<HashMap<String, Shared<Module>>>,
+    /// What is being evaluated now, the importing module before the imported one; each thread of a script has its own.
+    opening: Mutex<HashMap<ThreadId, Vec<String>>>,
 }
 
 impl Library {
@@ -25,7 +33,7 @@ impl Library {
         folder: Option<PathBuf>,
         pinned: BTreeMap<String, (String, String)>,
     ) -> Self {
-        Self { stdlib, folder, pinned, modules: RwLock::default() }
+        Self { stdlib, folder, pinned, modules: RwLock::default(), opening: Mutex::default() }
     }
 
     /// Name for messages and text of the module `name`.
@@ -55,6 +63,43 @@ impl Library {
         ast.set_source(source);
         Ok(ast)
     }
+
+    fn evaluate(&self, engine: &Engine, name: &str, at: Position) -> Result<Shared<Module>, Box<EvalAltResult>> {
+        let ast = self.compile(engine, name, at)?;
+        let source = ast.source().unwrap_or(name).to_owned();
+        let module = Module::eval_ast_as_new(Scope::new(), &ast, engine)
+            .map_err(|e| Box::new(EvalAltResult::ErrorInModule(source, e, at)))?;
+        Ok(module.into())
+    }
+
+    /// Notes that the module `name` is being evaluated; fails where that would never end.
+    fn open(&self, name: &str, at: Position) -> Result<(), Box<EvalAltResult>> {
+        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let chain = opening.entry(std::thread::current().id()).or_default();
+        let begun = chain.iter().position(|other| other == name);
+        let fault = match begun {
+            Some(_) => "modules import each other in a circle",
+            None if chain.len() >= MAX_DEPTH => "modules import each other too deep",
+            None => {
+                chain.push(name.to_owned());
+                return Ok(());
+            }
+        };
+        let links = chain[begun.unwrap_or(0)..].iter().map(String::as_str).chain([name]).collect::<Vec<_>>();
+        let error = Error::new(Kind::Usage, format!("{fault}: {}", links.join(" imports ")));
+        Err(Box::new(EvalAltResult::ErrorRuntime(Dynamic::from(Fault::new(error)), at)))
+    }
+
+    fn close(&self) {
+        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = std::thread::current().id();
+        if let Some(chain) = opening.get_mut(&here) {
+            chain.pop();
+            if chain.is_empty() {
+                opening.remove(&here);
+            }
+        }
+    }
 }
 
 impl ModuleResolver for Library {
@@ -66,15 +111,14 @@ impl ModuleResolver for Library {
         at: Position,
     ) -> Result<Shared<Module>, Box<EvalAltResult>> {
         // Each `import` asks again; a module is evaluated once.
-        if let Some(module) = self.modules.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(name) {
+        if let Some(module) = self.modules.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Ok(module.clone());
         }
-        let ast = self.compile(engine, name, at)?;
-        let module = Module::eval_ast_as_new(Scope::new(), &ast, engine)
-            .map_err(|e| Box::new(EvalAltResult::ErrorInModule(name.to_owned(), e, at)))?;
-        let module: Shared<Module> = module.into();
-        let mut modules = self.modules.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        modules.insert(name.to_owned(), module.clone());
+        self.open(name, at)?;
+        let module = self.evaluate(engine, name, at);
+        self.close();
+        let module = module?;
+        self.modules.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), module.clone());
         Ok(module)
     }
 

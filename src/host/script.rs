@@ -15,6 +15,11 @@ const MAX_SCRIPT: u64 = 1024 * 1024;
 /// them out, on the way back too.
 pub const WITHOUT: &str = "without";
 
+/// The options of `zlm run` itself, as scripts would declare them.
+const OWN_NAMES: [&str; 8] = ["help", "version", "dry_run", "json", "yes", "config", "stdlib", "verbose"];
+/// Their short forms.
+const OWN_LETTERS: [char; 3] = ['h', 'v', 'V'];
+
 /// The type of an option's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -105,14 +110,56 @@ pub(super) fn declared(script: &Script, ast: &AST) -> Result<Vec<ScriptOption>> 
     let Some((_, _, value)) = constant else { return Ok(Vec::new()) };
     let options: Vec<ScriptOption> = rhai::serde::from_dynamic(&value)
         .context(Kind::Usage, || format!("{}: const OPTIONS is not an array of option maps", script.name))?;
-    for option in &options {
-        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if option.name.is_empty() || !option.name.chars().all(good) {
-            return Err(Error::new(Kind::Usage, format!("{}: option name `{}`", script.name, option.name))
-                .hint("names are lower-case letters, digits and _"));
+    for (at, option) in options.iter().enumerate() {
+        let fault = |what: String| Error::new(Kind::Usage, format!("{}: {what}", script.name));
+        declaration(option).map_err(|(what, hint)| fault(what).hint(hint))?;
+        let mut before = options[..at].iter();
+        if before.any(|other| other.name == option.name || other.short.is_some() && other.short == option.short) {
+            return Err(fault(format!("option `{}`: its name or its letter is declared twice", option.name)));
         }
     }
     Ok(options)
+}
+
+/// Whether one option is declared well: what is wrong, and a hint.
+fn declaration(option: &ScriptOption) -> Result<(), (String, String)> {
+    let name = &option.name;
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(good) {
+        let hint = "names are lower-case letters, digits and _, and begin with a letter";
+        return Err((format!("option name `{name}`"), hint.to_owned()));
+    }
+    // What the command has itself must mean the same for every script: who asks for help must get it.
+    if OWN_NAMES.contains(&name.as_str()) {
+        let hint = format!("zlm run has {}", OWN_NAMES.map(|own| format!("--{}", flag(own))).join(", "));
+        return Err((format!("option `{name}`: --{} is an option of zlm run itself", flag(name)), hint));
+    }
+    if let Some(short) = &option.short {
+        let mut letters = short.chars();
+        let letter = letters.next().filter(|c| c.is_ascii_alphanumeric() && letters.next().is_none());
+        if letter.is_none_or(|letter| OWN_LETTERS.contains(&letter)) {
+            let hint = "one letter or digit; zlm run has -h, -v and -V itself";
+            return Err((format!("option `{name}`: its short form `{short}`"), hint.to_owned()));
+        }
+    }
+    match &option.preset {
+        Some(preset) if !is_of(option.kind, preset) => {
+            let kind = format!("{:?}", option.kind).to_lowercase();
+            Err((format!("option `{name}`: its preset {preset} is no {kind}"), option.help.clone()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a preset is a value of that type.
+fn is_of(kind: OptionType, preset: &serde_json::Value) -> bool {
+    match kind {
+        OptionType::String | OptionType::Path => preset.is_string(),
+        OptionType::Int => preset.is_i64(),
+        OptionType::Bool => preset.is_boolean(),
+        OptionType::List => preset.as_array().is_some_and(|items| items.iter().all(serde_json::Value::is_string)),
+        OptionType::Duration => preset.as_f64().is_some_and(|seconds| seconds >= 0.0),
+    }
 }
 
 /// Turns what was typed into the map that the script sees as `args`.
