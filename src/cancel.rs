@@ -1,6 +1,6 @@
 //! The request to stop: asked for by a signal, or by a time that is over; seen at safe points.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,35 @@ pub struct Cancel {
     flag: Arc<Flag>,
     /// Whether this is for work that only a second request stops.
     patient: bool,
-    budget: Arc<Mutex<Option<Budget>>>,
+    /// What concerns one run; none for work that runs share.
+    run: Option<Arc<OfRun>>,
+    /// What else ends this work.
+    stop: Option<Stop>,
+}
+
+/// Ends work that is done beside other work which failed; clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Ends it at its next safe point.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// How one run stands, among those that a request stops together.
+#[derive(Debug, Default)]
+struct OfRun {
+    budget: Mutex<Option<Budget>>,
+    /// Whether its user waits.
+    urgent: AtomicBool,
+    /// Whether it is past its switch: how often that was said.
+    critical: AtomicUsize,
 }
 
 /// How long something may take, and since when it does.
@@ -39,9 +67,27 @@ struct Flag {
 }
 
 impl Cancel {
-    /// The same flag with a budget of its own: runs that share a site are stopped together, but each is late by itself.
-    pub fn with_own_budget(&self) -> Self {
-        Self { flag: Arc::clone(&self.flag), patient: self.patient, budget: Arc::default() }
+    /// The same flag for a run of its own: runs that share a site are stopped together, but each is late, urgent and past
+    /// its switch by itself.
+    pub fn of_run(&self) -> Self {
+        Self { run: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// The same for work that `stop` ends as well.
+    pub fn beside(&self, stop: &Stop) -> Self {
+        Self { stop: Some(stop.clone()), ..self.clone() }
+    }
+
+    /// Says whether the user waits: what is scarce goes to those runs first.
+    pub fn set_urgent(&self, urgent: bool) {
+        if let Some(run) = &self.run {
+            run.urgent.store(urgent, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the user waits.
+    pub fn is_urgent(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.urgent.load(Ordering::SeqCst))
     }
 
     /// Asks to stop; gives how often that was asked by now.
@@ -56,19 +102,31 @@ impl Cancel {
 
     /// The same flag for work that only a second request stops, such as undoing.
     pub fn patient(&self) -> Self {
-        Self { flag: Arc::clone(&self.flag), patient: true, budget: Arc::default() }
+        Self { flag: Arc::clone(&self.flag), patient: true, ..Self::default() }
     }
 
-    /// Lets a first request wait for as long as what it gives back lives.
+    /// Lets a first request wait for as long as what it gives back lives: this run's work, and work that runs share.
     pub fn defer(&self) -> Deferral {
-        self.flag.critical.fetch_add(1, Ordering::SeqCst);
-        Deferral(Arc::clone(&self.flag))
+        let deferral = Deferral { flag: Arc::clone(&self.flag), run: self.run.clone() };
+        for count in deferral.counts() {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        deferral
+    }
+
+    fn is_critical(&self) -> bool {
+        // Other runs are not: one that goes forward is no reason to begin with the next.
+        let count = self.run.as_ref().map_or(&self.flag.critical, |run| &run.critical);
+        count.load(Ordering::SeqCst) > 0
     }
 
     /// Long operations call this once a batch; fails with [`Kind::Cancelled`] when they shall stop, and with
     /// [`Kind::Late`] when the budget is used up.
     pub fn check(&self) -> Result<()> {
-        let waits = self.patient || self.flag.critical.load(Ordering::SeqCst) > 0;
+        if self.stop.as_ref().is_some_and(Stop::is_set) {
+            return Err(Error::stopped_beside());
+        }
+        let waits = self.patient || self.is_critical();
         match self.flag.requests.load(Ordering::SeqCst) {
             0 => self.afford(Duration::ZERO, "nothing"),
             1 if waits => self.afford(Duration::ZERO, "nothing"),
@@ -91,33 +149,38 @@ impl Cancel {
 
     /// Sets how much time there is from [`Cancel::start_budget`] on.
     pub fn set_budget(&self, limit: Option<Duration>) {
-        *self.budget() = limit.map(|limit| Budget { limit, since: None, needed: Duration::ZERO });
+        if let Some(run) = &self.run {
+            *run.budget() = limit.map(|limit| Budget { limit, since: None, needed: Duration::ZERO });
+        }
     }
 
     /// Starts the clock, where a budget is set and it does not run yet.
     pub fn start_budget(&self) {
-        if let Some(budget) = &mut *self.budget() {
+        if let Some(run) = &self.run
+            && let Some(budget) = &mut *run.budget()
+        {
             budget.since.get_or_insert_with(Instant::now);
         }
     }
 
     /// What is left of the budget; none where there is none or its clock does not run.
     pub fn left(&self) -> Option<Duration> {
-        let budget = self.budget();
+        let budget = self.run.as_ref()?.budget();
         let Budget { limit, since, .. } = budget.as_ref()?;
         Some(limit.saturating_sub(since.as_ref()?.elapsed()))
     }
 
     /// What would have been needed, as far as was seen.
     pub fn needed(&self) -> Option<Duration> {
-        let budget = self.budget();
+        let budget = self.run.as_ref()?.budget();
         let Budget { since, needed, .. } = budget.as_ref()?;
         Some(since.as_ref()?.elapsed().max(*needed))
     }
 
     /// Fails with [`Kind::Late`] when `what`, which takes about `more` from now, does not fit into the budget.
     pub fn afford(&self, more: Duration, what: &str) -> Result<()> {
-        let mut budget = self.budget();
+        let Some(run) = &self.run else { return Ok(()) };
+        let mut budget = run.budget();
         let Some(Budget { limit, since: Some(since), needed }) = budget.as_mut() else { return Ok(()) };
         let gone = since.elapsed();
         *needed = (*needed).max(gone.saturating_add(more));
@@ -134,7 +197,9 @@ impl Cancel {
         };
         Err(Error::new(Kind::Late, message))
     }
+}
 
+impl OfRun {
     fn budget(&self) -> MutexGuard<'_, Option<Budget>> {
         // Plain data, valid whatever panicked.
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
@@ -143,11 +208,22 @@ impl Cancel {
 
 /// See [`Cancel::defer`].
 #[derive(Debug)]
-pub struct Deferral(Arc<Flag>);
+pub struct Deferral {
+    flag: Arc<Flag>,
+    run: Option<Arc<OfRun>>,
+}
+
+impl Deferral {
+    fn counts(&self) -> impl Iterator<Item = &AtomicUsize> {
+        std::iter::once(&self.flag.critical).chain(self.run.iter().map(|run| &run.critical))
+    }
+}
 
 impl Drop for Deferral {
     fn drop(&mut self) {
-        self.0.critical.fetch_sub(1, Ordering::SeqCst);
+        for count in self.counts() {
+            count.fetch_sub(1, Ordering::SeqCst);
+        }
     }
 }
 
@@ -182,9 +258,38 @@ mod tests {
     }
 
     #[test]
+    fn one_run_past_its_switch_keeps_no_other_from_stopping() {
+        let site = Cancel::default();
+        let (moved, copying) = (site.of_run(), site.of_run());
+        let deferral = moved.defer();
+        site.request();
+        assert!(moved.check().is_ok() && site.check().is_ok(), "what it needs of the site goes on as well");
+        assert_eq!(copying.check().unwrap_err().kind(), Kind::Cancelled);
+        drop(deferral);
+        assert!(moved.check().is_err() && site.check().is_err());
+    }
+
+    #[test]
+    fn a_run_is_urgent_by_itself() {
+        let site = Cancel::default();
+        let (frozen, copying) = (site.of_run(), site.of_run());
+        frozen.set_urgent(true);
+        assert!(frozen.is_urgent() && frozen.clone().is_urgent() && !copying.is_urgent() && !site.is_urgent());
+    }
+
+    #[test]
+    fn what_is_done_beside_a_failure_is_stopped() {
+        let (cancel, stop) = (Cancel::default(), Stop::default());
+        let beside = cancel.beside(&stop);
+        assert!(beside.check().is_ok());
+        stop.set();
+        assert!(beside.check().unwrap_err().is_stopped_beside() && cancel.check().is_ok());
+    }
+
+    #[test]
     fn a_budget_counts_from_its_start_and_what_is_known_to_come() {
         let site = Cancel::default();
-        let cancel = site.with_own_budget();
+        let cancel = site.of_run();
         cancel.set_budget(Some(Duration::from_secs(60)));
         assert!(cancel.afford(Duration::from_secs(3600), "rows").is_ok(), "the clock does not run yet");
         cancel.start_budget();

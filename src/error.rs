@@ -77,6 +77,9 @@ impl Kind {
 /// Code of an error after which a run must touch nothing: it holds its account no more.
 const LOST: &str = "claim_lost";
 
+/// Code of an error of work that was stopped because other work beside it failed.
+const BESIDE: &str = "stopped_beside";
+
 /// An error with its cause and advice.
 pub struct Error {
     kind: Kind,
@@ -103,6 +106,16 @@ impl Error {
     /// Whether it is one of those: no script can catch it, and nothing may be undone after it.
     pub fn is_lost(&self) -> bool {
         self.kind == Kind::Held && self.peer_code() == Some(LOST)
+    }
+
+    /// The error of work that is of no use any more, because what was done beside it failed.
+    pub(crate) fn stopped_beside() -> Self {
+        Self::new(Kind::Cancelled, "stopped, since what was done beside it failed").code(BESIDE)
+    }
+
+    /// Whether it is one of those: the other failure is the one to tell.
+    pub(crate) fn is_stopped_beside(&self) -> bool {
+        self.kind == Kind::Cancelled && self.peer_code() == Some(BESIDE)
     }
 
     /// Attaches the error that caused this one.

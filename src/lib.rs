@@ -48,6 +48,7 @@ pub mod host;
 pub mod journal;
 mod logfile;
 pub mod ops;
+pub mod parallel;
 pub mod report;
 pub mod rows;
 pub mod run;

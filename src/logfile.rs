@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::error::{Context, Kind, Result};
-use crate::report::{Event, Reporter, SharedReporter};
+use crate::report::{Event, Origin, Reporter, SharedReporter};
 
 struct Tee {
     next: SharedReporter,
@@ -27,13 +27,13 @@ pub(crate) fn tee(next: SharedReporter, path: &str) -> Result<SharedReporter> {
 }
 
 impl Reporter for Tee {
-    fn event(&self, subject: Option<&str>, event: &Event) {
-        self.next.event(subject, event);
+    fn event(&self, from: Origin<'_>, event: &Event) {
+        self.next.event(from, event);
         if matches!(event, Event::Progress { .. }) {
             return;
         }
         let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let line = serde_json::json!({ "time": seconds, "account": subject, "event": event });
+        let line = serde_json::json!({ "time": seconds, "run": from.run, "account": from.account, "event": event });
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         // A full disk under the log must not stop a move that is under way.
         let _ = writeln!(file, "{line}");

@@ -95,17 +95,26 @@ pub struct PlanEntry {
     pub step: Option<String>,
 }
 
+/// The run that an event comes from. Numbers of operations are its own, so whoever follows them goes by both.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Origin<'a> {
+    /// The run's name, as in the journal.
+    pub run: &'a str,
+    /// The address of the account that it is about, once that is known.
+    pub account: Option<&'a str>,
+}
+
 /// Receives the events of runs; several runs and threads may call it at once.
 pub trait Reporter: Send + Sync {
-    /// Takes note of `event`; `subject` is the account that the run is about, once that is known.
-    fn event(&self, subject: Option<&str>, event: &Event);
+    /// Takes note of an `event` of the run `from`.
+    fn event(&self, from: Origin<'_>, event: &Event);
 }
 
 /// A reporter that drops everything.
 pub struct Silent;
 
 impl Reporter for Silent {
-    fn event(&self, _: Option<&str>, _: &Event) {}
+    fn event(&self, _: Origin<'_>, _: &Event) {}
 }
 
 /// A shared reporter.

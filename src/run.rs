@@ -69,9 +69,12 @@ struct Frozen {
 
 impl Run {
     /// A run on `site` through `gate`.
-    pub fn new(gate: Gate, site: Arc<Site>, id: String, asker: Option<Asker>) -> Self {
+    pub fn new(gate: Gate, site: &Site, asker: Option<Asker>) -> Self {
+        let id = gate.run().to_owned();
         let claims = Arc::new(Claims::default());
         let held = Arc::clone(&claims);
+        // What it waits for on the site ends as it does, and goes before others while its user waits.
+        let site = Arc::new(site.of_run(gate.cancel().clone()));
         Self {
             gate: gate.guarded(move || held.check()),
             site,

@@ -9,6 +9,7 @@ use super::{Fault, Scripted, attempt, run};
 use crate::api::handles::Account;
 use crate::error::{Error, Kind};
 use crate::ops;
+use crate::parallel;
 use crate::report::Event;
 
 #[export_module]
@@ -176,7 +177,7 @@ fn in_parallel(ctx: &NativeCallContext<'_>, bodies: Array, options: Map) -> Scri
     #[expect(deprecated, reason = "marked volatile, and the only way to call closures from other threads")]
     let store = ctx.store_data();
     let results = run.gate.unordered(|| {
-        ops::flow::spread(jobs, closures, |closure| {
+        parallel::all(jobs, closures, |closure| {
             #[expect(deprecated, reason = "as above")]
             let ctx = NativeCallContext::from_stored_data(engine, &store);
             closure.call_within_context::<Dynamic>(&ctx, ())

@@ -6,6 +6,7 @@ use super::tree::Tree;
 use crate::cancel::Cancel;
 use crate::clients::ssh::{Input, Limit};
 use crate::error::{Kind, Result};
+use crate::parallel::both;
 use crate::zimbra::blob::{Digest, FileName};
 
 /// Files of one command; bounds what is kept in memory.
@@ -117,21 +118,6 @@ pub fn compare(source: &Tree, dest: &Tree, files: &[FileName], cancel: &Cancel) 
         }
     }
     Ok(compared)
-}
-
-/// Does two things at once, one on each store.
-pub(super) fn both<T: Send>(
-    source: impl FnOnce() -> Result<T> + Send,
-    dest: impl FnOnce() -> Result<T>,
-) -> Result<(T, T)> {
-    std::thread::scope(|scope| {
-        let source = scope.spawn(source);
-        let dest = dest();
-        match source.join() {
-            Ok(source) => Ok((source?, dest?)),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
 }
 
 #[cfg(test)]

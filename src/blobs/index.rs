@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::checksum::both;
 use super::tree::Tree;
 use crate::cancel::Cancel;
 use crate::clients::ssh::Limit;
 use crate::error::Result;
+use crate::parallel::both;
 
 /// The files of an index with their sizes and times, to see whether two are the same or one stands still.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::error::Error;
 use crate::host::{Failure, Outcome};
-use crate::report::{Event, PlanEntry, Reporter};
+use crate::report::{Event, Origin, PlanEntry, Reporter};
 
 /// How often a long operation is heard of where there is no terminal.
 const EVERY: Duration = Duration::from_secs(5);
@@ -17,9 +17,9 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Draws events: bars on a terminal that can draw, plain lines elsewhere.
 pub(super) struct Console {
     bars: Option<MultiProgress>,
-    long: Mutex<HashMap<(Option<String>, u64), Long>>,
-    /// How many steps each account's run is in; what operations do inside them is for `-v`.
-    steps: Mutex<HashMap<Option<String>, usize>>,
+    long: Mutex<HashMap<(String, u64), Long>>,
+    /// How many steps each run is in; what operations do inside them is for `-v`.
+    steps: Mutex<HashMap<String, usize>>,
     plan: bool,
     verbose: bool,
 }
@@ -47,11 +47,8 @@ impl Console {
         }
     }
 
-    fn say(&self, subject: Option<&str>, text: &str) {
-        let line = match subject {
-            Some(subject) => format!("{subject}: {text}"),
-            None => text.to_owned(),
-        };
+    fn say(&self, from: Origin<'_>, text: &str) {
+        let line = line(from, text);
         log::info!("{line}");
         match &self.bars {
             Some(bars) => {
@@ -61,9 +58,9 @@ impl Console {
         }
     }
 
-    fn progress(&self, subject: Option<&str>, id: u64, unit: &str, done: u64, total: Option<u64>) {
+    fn progress(&self, from: Origin<'_>, id: u64, unit: &str, done: u64, total: Option<u64>) {
         let mut long = lock(&self.long);
-        let Some(operation) = long.get_mut(&(subject.map(str::to_owned), id)) else { return };
+        let Some(operation) = long.get_mut(&(from.run.to_owned(), id)) else { return };
         if let Some(bars) = &self.bars {
             let bar = operation.bar.get_or_insert_with(|| bar(bars, &operation.what, unit, total));
             bar.set_position(done);
@@ -72,9 +69,14 @@ impl Console {
             let of = total.map(|t| format!(" of {t}")).unwrap_or_default();
             let text = format!("  {}: {done}{of} {unit}", operation.what);
             drop(long);
-            self.say(subject, &text);
+            self.say(from, &text);
         }
     }
+}
+
+/// A line that says whose it is.
+fn line(from: Origin<'_>, text: &str) -> String {
+    from.account.map_or_else(|| text.to_owned(), |account| format!("{account}: {text}"))
 }
 
 fn bar(bars: &MultiProgress, what: &str, unit: &str, total: Option<u64>) -> ProgressBar {
@@ -90,47 +92,52 @@ fn bar(bars: &MultiProgress, what: &str, unit: &str, total: Option<u64>) -> Prog
 }
 
 impl Reporter for Console {
-    fn event(&self, subject: Option<&str>, event: &Event) {
+    fn event(&self, from: Origin<'_>, event: &Event) {
         match event {
             Event::StepStarted { name } => {
-                *lock(&self.steps).entry(subject.map(str::to_owned)).or_default() += 1;
-                self.say(subject, name);
+                *lock(&self.steps).entry(from.run.to_owned()).or_default() += 1;
+                self.say(from, name);
             }
             Event::StepDone { name, seconds } => {
-                if let Some(depth) = lock(&self.steps).get_mut(&subject.map(str::to_owned)) {
+                let mut steps = lock(&self.steps);
+                if let Some(depth) = steps.get_mut(from.run) {
                     *depth = depth.saturating_sub(1);
                 }
-                self.say(subject, &format!("{name} done in {seconds:.2} s"));
+                steps.retain(|_, depth| *depth > 0);
+                drop(steps);
+                self.say(from, &format!("{name} done in {seconds:.2} s"));
             }
             Event::Started { id, what, .. } => {
                 let long = Long { what: what.clone(), bar: None, said: Instant::now() };
-                lock(&self.long).insert((subject.map(str::to_owned), *id), long);
+                lock(&self.long).insert((from.run.to_owned(), *id), long);
             }
-            Event::Progress { id, unit, done, total } => self.progress(subject, *id, unit, *done, *total),
+            Event::Progress { id, unit, done, total } => self.progress(from, *id, unit, *done, *total),
             Event::Done { id, result, seconds, .. } => {
-                let long = lock(&self.long).remove(&(subject.map(str::to_owned), *id));
+                let long = lock(&self.long).remove(&(from.run.to_owned(), *id));
                 let Some(long) = long else { return };
                 if let Some(bar) = long.bar {
                     bar.finish_and_clear();
                 }
                 let text = format!("{}: {result} ({seconds:.2} s)", long.what);
-                let inside = lock(&self.steps).get(&subject.map(str::to_owned)).is_some_and(|depth| *depth > 0);
+                let inside = lock(&self.steps).get(from.run).is_some_and(|depth| *depth > 0);
                 match (self.plan, inside && !self.verbose) {
                     (true, _) => {}
-                    (false, true) => log::info!("{}{text}", subject.map(|s| format!("{s}: ")).unwrap_or_default()),
-                    (false, false) => self.say(subject, &if inside { format!("  {text}") } else { text }),
+                    (false, true) => log::info!("{}", line(from, &text)),
+                    (false, false) => self.say(from, &if inside { format!("  {text}") } else { text }),
                 }
             }
             Event::Failed { id, error, .. } => {
-                lock(&self.long).remove(&(subject.map(str::to_owned), *id));
-                log::error!("{error}");
+                lock(&self.long).remove(&(from.run.to_owned(), *id));
+                log::error!("{}", line(from, error));
             }
             Event::Planned(_) => {}
-            Event::Said { text } => self.say(subject, text),
-            Event::Warned { text } => self.say(subject, &format!("warning: {text}")),
+            Event::Said { text } => self.say(from, text),
+            Event::Warned { text } => self.say(from, &format!("warning: {text}")),
             // What a roll-back came to is said once, at the end.
-            Event::Undone { what, error: None } => log::info!("undone: {what}"),
-            Event::Undone { what, error: Some(error) } => log::warn!("not undone: {what}: {error}"),
+            Event::Undone { what, error: None } => log::info!("{}", line(from, &format!("undone: {what}"))),
+            Event::Undone { what, error: Some(error) } => {
+                log::warn!("{}", line(from, &format!("not undone: {what}: {error}")));
+            }
         }
     }
 }
@@ -233,4 +240,32 @@ fn eprint_line(line: &str) {
 
 fn eprint_text(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_of_runs_that_name_no_account_yet_are_told_apart() {
+        let console = reporter(false, false);
+        let started = |run, what: &str| {
+            let event = Event::Started { id: 1, operation: "look", what: what.to_owned() };
+            console.event(Origin { run, account: None }, &event);
+        };
+        started("one", "account ada@example.com");
+        started("other", "account bea@example.com");
+        let of = |run: &str| lock(&console.long)[&(run.to_owned(), 1)].what.clone();
+        assert_eq!([of("one"), of("other")], ["account ada@example.com", "account bea@example.com"]);
+    }
+
+    #[test]
+    fn steps_of_one_run_are_no_steps_of_another() {
+        let console = reporter(false, false);
+        let tell = |run, event: &Event| console.event(Origin { run, account: None }, event);
+        tell("one", &Event::StepStarted { name: "copy".to_owned() });
+        tell("other", &Event::StepStarted { name: "copy".to_owned() });
+        tell("one", &Event::StepDone { name: "copy".to_owned(), seconds: 0.0 });
+        assert_eq!(lock(&console.steps).keys().collect::<Vec<_>>(), ["other"]);
+    }
 }

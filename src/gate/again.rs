@@ -2,7 +2,6 @@
 //! their end, and everything that comes behind the switch, where there is no way back and only the end lets the user in. It
 //! is still one operation, so that plans and journals do not know of it.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Gate, Mode, Operation, lock};
@@ -41,13 +40,13 @@ impl Gate {
     /// Says whether the user waits: then no copy is done again, it fails at once, and the user works on where the
     /// mailbox was. Behind the switch it makes no difference.
     pub fn set_hurried(&self, hurried: bool) {
-        self.hurried.store(hurried, Ordering::SeqCst);
+        self.cancel.set_urgent(hurried);
     }
 
     /// Does `work`, and does it again while it fails because a connection broke. Each time it must be right to do it once
     /// more. A request to stop ends the wait.
     pub fn again<T>(&self, work: impl FnMut() -> Result<T>) -> Result<T> {
-        let is_patient = |error: &Error| is_broken(error) && !self.hurried.load(Ordering::SeqCst);
+        let is_patient = |error: &Error| is_broken(error) && !self.cancel.is_urgent();
         self.repeat(Tries::of_copy(self.patience), is_patient, work)
     }
 
@@ -149,6 +148,7 @@ impl Tries {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::Ordering;
 
     use super::*;
     use crate::cancel::Cancel;
@@ -180,7 +180,7 @@ mod tests {
     }
 
     fn gate() -> Gate {
-        Gate::new(Mode::Live, Cancel::default(), Arc::new(Silent)).patient(Duration::from_secs(5))
+        Gate::new("r1", Mode::Live, &Cancel::default(), Arc::new(Silent)).patient(Duration::from_secs(5))
     }
 
     fn broken() -> Error {

@@ -22,7 +22,7 @@ use failpoint::Passing;
 use crate::cancel::{Cancel, Deferral};
 use crate::error::{Context, Error, Kind, Result};
 use crate::journal::{Arrival, RunJournal, Switched};
-use crate::report::{Event, PlanEntry, SharedReporter};
+use crate::report::{Event, Origin, PlanEntry, SharedReporter};
 
 /// Code of an error after which it is not known whether the peer acted.
 pub const AMBIGUOUS: &str = "ambiguous";
@@ -41,6 +41,7 @@ pub enum Mode {
 
 /// The gate of one run.
 pub struct Gate {
+    run: String,
     mode: Mode,
     cancel: Cancel,
     reporter: SharedReporter,
@@ -60,19 +61,18 @@ pub struct Gate {
     guard: Option<Box<Guard>>,
     /// How long what fails because a peer is away is done again.
     patience: Duration,
-    /// Whether the user waits.
-    hurried: AtomicBool,
 }
 
 /// Looks, right before each effect, that the run may still have one.
 pub type Guard = dyn Fn() -> Result<()> + Send + Sync;
 
 impl Gate {
-    /// A gate for one run.
-    pub fn new(mode: Mode, cancel: Cancel, reporter: SharedReporter) -> Self {
+    /// The gate of the run of that name.
+    pub fn new(run: &str, mode: Mode, cancel: &Cancel, reporter: SharedReporter) -> Self {
         Self {
+            run: run.to_owned(),
             mode,
-            cancel: cancel.with_own_budget(),
+            cancel: cancel.of_run(),
             reporter,
             subject: Mutex::default(),
             next: AtomicU64::new(0),
@@ -86,7 +86,6 @@ impl Gate {
             journal: None,
             guard: None,
             patience: Duration::ZERO,
-            hurried: AtomicBool::new(false),
         }
     }
 
@@ -133,6 +132,11 @@ impl Gate {
             journal.section_ended();
         }
         result
+    }
+
+    /// The run's name.
+    pub fn run(&self) -> &str {
+        &self.run
     }
 
     /// Whether this run only plans.
@@ -334,7 +338,9 @@ impl Gate {
 
     /// Reports an event of this run.
     pub fn emit(&self, event: &Event) {
-        self.reporter.event(lock(&self.subject).as_deref(), event);
+        // A reporter may take its time, or ask for the run's name itself.
+        let account = lock(&self.subject).clone();
+        self.reporter.event(Origin { run: &self.run, account: account.as_deref() }, event);
     }
 
     /// Names the account that the run is about, for its events from now on.

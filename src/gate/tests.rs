@@ -57,7 +57,7 @@ fn take(world: &Mutex<Vec<String>>, undo: &Undo) -> Result<()> {
 }
 
 fn gate(mode: Mode) -> Gate {
-    Gate::new(mode, Cancel::default(), Arc::new(Silent))
+    Gate::new("r1", mode, &Cancel::default(), Arc::new(Silent))
 }
 
 #[test]

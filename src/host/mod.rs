@@ -214,8 +214,8 @@ impl Host {
         let site = Arc::new(Site::new(self.config.clone(), cancel.clone())?);
         let without = outcome::left_out(&site, &record, without)?;
         let journal = taken_up(&site, &journal, run, record.subject.clone())?;
-        let gate = Gate::new(Mode::Live, cancel, self.reporter.clone()).with_journal(journal)?;
-        let run = Arc::new(Run::new(gate, site, run.to_owned(), self.asker.clone()).leaving_out(without));
+        let gate = Gate::new(run, Mode::Live, &cancel, self.reporter.clone()).with_journal(journal)?;
+        let run = Arc::new(Run::new(gate, &site, self.asker.clone()).leaving_out(without));
         outcome::roll_back(&run, &record)
     }
 
@@ -233,8 +233,8 @@ impl Host {
 
     fn carried_out(&self, site: Arc<Site>, checked: &Checked, begun: Begun) -> Result<Outcome> {
         let started = std::time::Instant::now();
-        let mut gate = Gate::new(begun.mode, self.cancel.clone(), begun.reporter).patient(self.config.patience());
         let id = begun.again.as_ref().map_or_else(run_id, |(journal, _)| journal.run().to_owned());
+        let mut gate = Gate::new(&id, begun.mode, &self.cancel, begun.reporter).patient(self.config.patience());
         let (again, record) = begun.again.unzip();
         let journal = match (again, begun.mode, &self.journal) {
             (Some(journal), _, _) => Some(journal),
@@ -248,7 +248,7 @@ impl Host {
         if let Some(journal) = journal {
             gate = gate.with_journal(journal)?;
         }
-        let run = Arc::new(Run::new(gate, site, id, self.asker.clone()).leaving_out(begun.without));
+        let run = Arc::new(Run::new(gate, &site, self.asker.clone()).leaving_out(begun.without));
         run.set_nested(Arc::new(Nesting::new(self.clone(), &checked.script, begun.above)));
         if let Some(record) = record {
             match outcome::take_up(&run, &record, false) {

@@ -1,7 +1,5 @@
-//! Waiting, asking, and doing several things at once.
+//! Waiting and asking.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::cancel::Cancel;
@@ -83,50 +81,9 @@ impl Operation for Confirm {
     }
 }
 
-/// Does `work` with each of `items`, at most `jobs` at once; the results come in the items' order.
-pub fn spread<I: Send, T: Send>(jobs: usize, items: Vec<I>, work: impl Fn(I) -> T + Sync) -> Vec<T> {
-    let count = items.len();
-    let items: Vec<_> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
-    let results: Vec<_> = (0..count).map(|_| Mutex::new(None)).collect();
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..jobs.clamp(1, count.max(1)) {
-            scope.spawn(|| {
-                loop {
-                    let at = next.fetch_add(1, Ordering::SeqCst);
-                    let Some(slot) = items.get(at) else { return };
-                    if let Some(item) = take(slot) {
-                        let result = work(item);
-                        *results[at].lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(result);
-                    }
-                }
-            });
-        }
-    });
-    // A worker that panicked has already been re-raised by the scope, so every slot is full.
-    results.iter().filter_map(take).collect()
-}
-
-fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
-    slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn spread_keeps_the_order_and_the_limit() {
-        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let squares = spread(3, (0..20).collect(), |n: usize| {
-            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            std::thread::yield_now();
-            now.fetch_sub(1, Ordering::SeqCst);
-            n * n
-        });
-        assert_eq!(squares, (0..20).map(|n| n * n).collect::<Vec<_>>());
-        assert!(most.load(Ordering::SeqCst) <= 3);
-    }
 
     #[test]
     fn a_wait_ends_when_it_is_asked_to() {

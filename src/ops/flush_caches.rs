@@ -4,11 +4,12 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::flow::{spread, wait};
+use super::flow::wait;
 use super::peers::is_among;
 use crate::clients::memcached::Memcached;
 use crate::error::{Error, Kind, Result};
 use crate::gate::{Operation, Watch};
+use crate::parallel;
 use crate::run::Run;
 use crate::site::Site;
 use crate::zimbra::account::Account;
@@ -43,7 +44,7 @@ pub fn all(run: &Run, account: &Arc<Account>, stores: &[String], memcached: &[St
     // A plan must come out in the order the script names the servers in.
     let jobs = if gate.is_dry() { 1 } else { flushes.len() };
     let mut failed: Vec<(Host, Error)> = gate
-        .unordered(|| spread(jobs, flushes, |flush| (flush.host.clone(), gate.pass(&flush))))
+        .unordered(|| parallel::all(jobs, flushes, |flush| (flush.host.clone(), gate.pass(&flush))))
         .into_iter()
         .filter_map(|(host, result)| result.err().map(|error| (host, error)))
         .collect();
@@ -89,7 +90,7 @@ pub(super) fn memcacheds(site: &Site, named: &[String]) -> Result<Vec<(Host, u16
 /// Fails only when the servers are not known, and when a stop is asked for.
 pub(super) fn accounts(site: &Site, id: &ZimbraId, without: &[String]) -> Result<Vec<String>> {
     let stores: Vec<Host> = site.servers()?.iter().filter(|s| s.is_store()).map(|s| s.host.clone()).collect();
-    let told = spread(stores.len(), stores, |host| match is_among(without, &host) {
+    let told = parallel::all(stores.len(), stores, |host| match is_among(without, &host) {
         true => Ok(None),
         false => untold(site, &host, id),
     });

@@ -297,7 +297,7 @@ impl Operation for Refresh {
     fn apply(&self, _: &Watch<'_>) -> Result<()> {
         let mv = &self.freeze.mv;
         mv.check_copies()?;
-        let (mut source, mut dest) = (mv.source.session()?, mv.dest.session()?);
+        let (mut source, mut dest) = mv.source.session_with(&mv.dest)?;
         // As it is now: its counters moved on since the survey.
         let id = mv.survey.account.id.as_str();
         let row = store::mailbox_by_account(&mut source, id)?.ok_or_else(|| {

@@ -219,11 +219,9 @@ pub(super) fn check_blobs(site: &Site, mv: &Move, watch: &Watch<'_>) -> Result<C
 pub(super) fn differences(freeze: &Freeze) -> Result<Vec<String>> {
     let mv = &freeze.mv;
     let id = mv.survey.account.id.as_str();
-    let rows = (
-        store::mailbox_by_account(&mut *mv.source.session()?, id)?,
-        store::mailbox_by_account(&mut *mv.dest.session()?, id)?,
-    );
-    let (Some(here), Some(there)) = rows else {
+    let here = store::mailbox_by_account(&mut *mv.source.session()?, id)?;
+    let there = store::mailbox_by_account(&mut *mv.dest.session()?, id)?;
+    let (Some(here), Some(there)) = (here, there) else {
         return Ok(vec![format!("mailbox of account {id}: one of both rows is gone")]);
     };
     let mut differences = store::row_differences(&there, &here);

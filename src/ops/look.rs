@@ -345,7 +345,7 @@ impl Look {
     }
 
     fn databases(&self, survey: &mut Survey, row: &MailboxRow, source: &Store, dest: &Store) -> Result<()> {
-        let (mut from, mut to) = (source.session()?, dest.session()?);
+        let (mut from, mut to) = source.session_with(dest)?;
         let (here, there) = (store::facts(&mut from)?, store::facts(&mut to)?);
         survey.problems.extend(store::objections(&here, &there, row));
         survey.source_volumes.clone_from(&here.volumes);

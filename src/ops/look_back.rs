@@ -207,14 +207,10 @@ impl LookBack {
         let mut written = store::row_differences(there, here);
         written.extend(store::used_since(&mut *to.session()?, &place, there, here)?);
         let rewrites = BTreeMap::from([(MAILBOX_ID.to_owned(), Rewrite::Constant(place.id.into()))]);
-        let dumps = rows::mailbox_dumps(
-            &mut *from.session()?,
-            &mut *to.session()?,
-            &here.group(),
-            &place.database,
-            here.id,
-            &rewrites,
-        );
+        let dumps = {
+            let (mut from, mut to) = from.session_with(to)?;
+            rows::mailbox_dumps(&mut from, &mut to, &here.group(), &place.database, here.id, &rewrites)
+        };
         let compared =
             dumps.and_then(|dumps| rows::compare(from.db(), to.db(), &dumps, OWN_COLUMNS, self.site.cancel()));
         match compared {

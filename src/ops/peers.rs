@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::flow::spread;
 use super::flush_caches::{self, Cache};
 use super::look::Survey;
 use crate::clients::memcached::Memcached;
 use crate::error::{Error, Kind, Result};
+use crate::parallel;
 use crate::run::Subject;
 use crate::site::Site;
 use crate::zimbra::ids::{Host, ZimbraId};
@@ -107,7 +107,7 @@ pub fn refuse_to_leave_out(site: &Site, subject: &Subject, without: &[String]) -
         let message = format!("--without {host}: no such server is told of this move, or its mailboxd must know of it");
         return Err(Error::new(Kind::Refused, message));
     }
-    match spread(peers.len(), peers, |peer| (peer.answer(site, &account), peer))
+    match parallel::all(peers.len(), peers, |peer| (peer.answer(site, &account), peer))
         .iter()
         .find(|(answer, _)| answer.is_ok())
     {
@@ -149,7 +149,7 @@ fn answers(site: &Site, account: &ZimbraId, home: &Host, peers: Vec<Peer>) -> Ve
         (peer, answer)
     };
     let mut answers: Vec<_> = first.into_iter().map(ask).collect();
-    answers.extend(spread(others.len(), others, ask));
+    answers.extend(parallel::all(others.len(), others, ask));
     answers
 }
 

@@ -58,8 +58,7 @@ impl Operation for CarryShares {
 
     fn apply(&self, watch: &Watch<'_>) -> Result<u64> {
         let id = self.account.id.as_str();
-        let mut session = self.home.session()?;
-        let row = store::mailbox_by_account(&mut session, id)?.ok_or_else(|| {
+        let row = store::mailbox_by_account(&mut *self.home.session()?, id)?.ok_or_else(|| {
             let message = format!("account {}: {} has no mailbox row for it", self.account.address, self.home.name());
             Error::new(Kind::NotFound, message)
         })?;
@@ -75,7 +74,7 @@ impl Operation for CarryShares {
                 Err(error) => watch.warn(format!("{host}: shares that it may have kept stay there: {error}")),
             }
         }
-        store::put_shares(&mut session, row.id, &shares)?;
+        store::put_shares(&mut *self.home.session()?, row.id, &shares)?;
         Ok(shares.len() as u64)
     }
 }

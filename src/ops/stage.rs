@@ -135,7 +135,7 @@ impl Move {
                 Column::Texts(map) => (name, Rewrite::Map(map)),
             })
             .collect();
-        let (mut from, mut to) = (self.source.session()?, self.dest.session()?);
+        let (mut from, mut to) = self.source.session_with(&self.dest)?;
         let mut dumps =
             rows::mailbox_dumps(&mut from, &mut to, &row.group(), &self.staged.database, row.id, &rewrites)?;
         dumps.sort_by_key(|dump| std::cmp::Reverse(self.survey.rows_of(dump)));

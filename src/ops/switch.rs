@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::flow::spread;
 use super::freeze::{Unlock, unlock};
 use super::index;
 use super::kept::Recount;
@@ -16,6 +15,7 @@ use super::verify::{Still, Verified, still};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Result};
 use crate::gate::{AMBIGUOUS, Kept, Operation, Undo, Watch};
+use crate::parallel;
 use crate::run::{Run, own};
 use crate::site::{Site, Store};
 use crate::store::{self, Claims, Staged};
@@ -153,7 +153,7 @@ impl Operation for Settle {
             }
             work.push(Box::new(|| index::settle(freeze, self.patience, watch)));
         }
-        spread(work.len(), work, |work| work()).into_iter().collect()
+        parallel::all(work.len(), work, |work| work()).into_iter().collect()
     }
 }
 

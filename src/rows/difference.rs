@@ -2,17 +2,17 @@
 //! little the rows themselves.
 
 use std::collections::{BTreeMap, HashMap};
-use std::thread;
 
 use serde::{Deserialize, Serialize};
 
 use super::dump::Side;
-use super::parts::{bounds, in_parts, parts_for};
+use super::parts::{bounds, parts_for};
 use super::read::{KEYS, among};
 use super::shape::{SPAN, Shape};
 use crate::cancel::Cancel;
 use crate::clients::db::{Raw, Session};
 use crate::error::{Error, Kind, Result};
+use crate::parallel::{both, each_with};
 
 /// The fingerprint of a range: its number of rows and the sum of their CRCs. A sum, unlike an XOR, does not
 /// lose two equal rows of a table without keys.
@@ -100,19 +100,6 @@ pub(super) enum Piece {
     Rows { delete: Vec<Vec<i64>>, insert: Vec<Vec<i64>> },
 }
 
-/// Runs two pieces of work at once, one for each side.
-pub(super) fn both<A: Send, B: Send>(
-    one: impl FnOnce() -> Result<A> + Send,
-    other: impl FnOnce() -> Result<B>,
-) -> Result<(A, B)> {
-    thread::scope(|scope| {
-        let one = scope.spawn(one);
-        let b = other();
-        let a = one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok((a?, b?))
-    })
-}
-
 /// The fingerprints of all of one side's rows.
 pub(super) fn prints(session: &mut Session, shape: &Shape, side: Side) -> Result<Prints> {
     prints_where(session, shape, side, "TRUE")
@@ -168,13 +155,13 @@ fn prints_joined(session: &mut Session, shape: &Shape, side: Side, join: &str, c
 
 /// The fingerprints of all of the source's rows, each connection reading the next of many parts. They see the same rows
 /// only while the source stands still. No connection, no fingerprints.
-pub(super) fn prints_at_once(mut sessions: Vec<&mut Session>, shape: &Shape) -> Result<Prints> {
+pub(super) fn prints_at_once(mut sessions: Vec<&mut Session>, shape: &Shape, cancel: &Cancel) -> Result<Prints> {
     let parts = if shape.is_read_in_parts() { parts_for(sessions.len()) } else { 1 };
     let ends = match sessions.first_mut() {
         Some(first) if parts > 1 => ends(first, shape)?.unwrap_or_default(),
         _ => Default::default(),
     };
-    let read = |session: &mut Session, at: usize| match bounds(ends, parts, at) {
+    let read = |session: &mut &mut Session, at: usize, _: &Cancel| match bounds(ends, parts, at) {
         (None, None) => prints(session, shape, Side::Source),
         (low, high) => {
             let (first, last) = (low.unwrap_or(ends.0.min(0)), high.map_or(i64::MAX / SPAN, |high| high - 1));
@@ -182,7 +169,7 @@ pub(super) fn prints_at_once(mut sessions: Vec<&mut Session>, shape: &Shape) -> 
         }
     };
     let mut all = Prints::default();
-    in_parts(sessions, parts, read)?.into_iter().for_each(|part| all.extend(part));
+    each_with(sessions, parts, cancel, read)?.into_iter().for_each(|part| all.extend(part));
     Ok(all)
 }
 

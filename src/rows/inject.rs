@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::difference::{
-    Known, Piece, Prints, both, both_prints, everything, is_empty, known, pieces, prints as prints_of, prints_at_once,
+    Known, Piece, Prints, both_prints, everything, is_empty, known, pieces, prints as prints_of, prints_at_once,
     read_again, replace, share,
 };
 use super::dump::{Dump, Side};
@@ -21,8 +21,9 @@ use super::read::{BlobRef, KEYS, Reader, among};
 use super::shape::Shape;
 use super::write::{Writer, delete};
 use crate::cancel::Cancel;
-use crate::clients::db::{Lease, Pool, Session};
+use crate::clients::db::{Lease, Pool, Session, pair};
 use crate::error::{Kind, Result};
+use crate::parallel::both;
 
 /// How rows are moved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,7 +143,7 @@ pub fn inject_all(
     progress: &Told<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<Injected>> {
-    each_table(dumps, |dump| inject(source, destination, dump, options, progress, cancel))
+    each_table(dumps, cancel, |dump, cancel| inject(source, destination, dump, options, progress, cancel))
 }
 
 /// As [`inject_all`]; gives with each what the destination holds then, for [`inject_compared`].
@@ -154,7 +155,7 @@ pub fn inject_held(
     progress: &Told<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<(Injected, Held)>> {
-    each_table(dumps, |dump| {
+    each_table(dumps, cancel, |dump, cancel| {
         let Some(mut table) = Table::open(source, destination, dump, cancel)? else {
             return Ok((Injected::default(), Held(Prints::default())));
         };
@@ -181,7 +182,7 @@ pub fn inject_compared(
     progress: &Told<'_>,
     cancel: &Cancel,
 ) -> Result<Vec<(Injected, Compared)>> {
-    each_table(dumps, |dump| {
+    each_table(dumps, cancel, |dump, cancel| {
         let Some(mut table) = Table::open(source, destination, dump, cancel)? else {
             return Ok((Injected::default(), Compared::nothing(dump)));
         };
@@ -206,7 +207,7 @@ struct Table<'a> {
 
 impl<'a> Table<'a> {
     fn open(source: &'a Pool, destination: &'a Pool, dump: &Dump, cancel: &'a Cancel) -> Result<Option<Self>> {
-        let (mut from, mut to) = (source.get(cancel)?, destination.get(cancel)?);
+        let (mut from, mut to) = pair(source, destination, cancel)?;
         let shape = Shape::fit(&mut from, &mut to, dump)?;
         Ok(shape.map(|shape| Self { source, destination, from, to, shape, cancel }))
     }
@@ -352,11 +353,11 @@ impl Copy<'_> {
     ) -> Result<(Prints, Prints)> {
         let readers = self.shape.readers(there.rows());
         let Some(known) = known else {
-            let mut beside = source.try_get_many(readers - 1)?;
+            let mut beside = source.try_get_many(readers - 1, self.cancel)?;
             let sessions = std::iter::once(from).chain(beside.iter_mut().map(|lease| &mut **lease));
-            return Ok((prints_at_once(sessions.collect(), self.shape)?, there));
+            return Ok((prints_at_once(sessions.collect(), self.shape, self.cancel)?, there));
         };
-        let mut beside = source.try_get_many(readers)?;
+        let mut beside = source.try_get_many(readers, self.cancel)?;
         let write = |from: &mut Session| {
             let there = Mutex::new(there);
             self.write_over(destination, from, to, known, Some(&there))?;
@@ -366,7 +367,7 @@ impl Copy<'_> {
             return write(from).and_then(|there| Ok((prints_of(from, self.shape, Side::Source)?, there)));
         }
         let sessions = beside.iter_mut().map(|lease| &mut **lease).collect();
-        both(|| prints_at_once(sessions, self.shape), || write(from))
+        both(|| prints_at_once(sessions, self.shape, self.cancel), || write(from))
     }
 
     /// Writes changed rows, those that are there already and those that are not; `there` follows. Where that cannot be
@@ -402,7 +403,7 @@ impl Copy<'_> {
         let mut helpers = if known.rows < KEYS as u64 {
             Vec::new()
         } else {
-            destination.try_get_many(self.options.writers.saturating_sub(1))?
+            destination.try_get_many(self.options.writers.saturating_sub(1), self.cancel)?
         };
         let writers = std::iter::once(to).chain(helpers.iter_mut().map(|lease| &mut **lease));
         let reader = Reader::new(self.shape)?;
@@ -475,8 +476,11 @@ impl Copy<'_> {
         let size = self.size(from, to);
         // A few rows by their keys are one batch, for which nobody must connect.
         let is_little = pieces.iter().all(|piece| matches!(piece, Piece::Rows { insert, .. } if insert.len() < KEYS));
-        let mut helpers =
-            if is_little { Vec::new() } else { destination.try_get_many(self.options.writers.saturating_sub(1))? };
+        let mut helpers = if is_little {
+            Vec::new()
+        } else {
+            destination.try_get_many(self.options.writers.saturating_sub(1), self.cancel)?
+        };
         let writers = std::iter::once(to).chain(helpers.iter_mut().map(|lease| &mut **lease));
         let reader = Reader::new(self.shape)?;
         let read = |inlet: &mut Inlet<'_>| {

@@ -1,12 +1,5 @@
 //! One long reading in parts, by several connections at once: a server works for one connection with one core.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-
-use crate::clients::db::Session;
-use crate::error::Result;
-
 /// A table of so many rows is long: several connections read it, and it is not read twice where once is enough. Fewer rows
 /// are read before another connection has begun.
 pub const LONG: u64 = 20_000;
@@ -23,36 +16,6 @@ pub(super) fn bounds((least, most): (i64, i64), parts: usize, at: usize) -> (Opt
     let step = (most.saturating_sub(least) / parts as i64).saturating_add(1);
     let bound = |at: usize| (1..parts).contains(&at).then(|| least.saturating_add((at as i64).saturating_mul(step)));
     (bound(at), bound(at + 1))
-}
-
-/// Does the same with each part, each connection taking the next one. What the connections see is one state only while
-/// nobody writes.
-pub(super) fn in_parts<T: Send>(
-    sessions: Vec<&mut Session>,
-    parts: usize,
-    read: impl Fn(&mut Session, usize) -> Result<T> + Sync,
-) -> Result<Vec<T>> {
-    let (next, all) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let read_some = |session: &mut Session| -> Result<()> {
-        loop {
-            let at = next.fetch_add(1, Ordering::SeqCst);
-            if at >= parts {
-                return Ok(());
-            }
-            let part = read(session, at)?;
-            all.lock().unwrap_or_else(PoisonError::into_inner).push(part);
-        }
-    };
-    thread::scope(|scope| {
-        let mut sessions = sessions.into_iter();
-        let mine = sessions.next();
-        let others: Vec<_> = sessions.map(|session| scope.spawn(|| read_some(session))).collect();
-        let mine = mine.map_or(Ok(()), &read_some);
-        let join =
-            |other: thread::ScopedJoinHandle<'_, _>| other.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
-        others.into_iter().map(join).fold(mine, Result::and)
-    })?;
-    Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 #[cfg(test)]

@@ -71,6 +71,22 @@ impl Size {
     }
 }
 
+/// The end of a writer. Where it ends before the rows do, in a panic too, nobody goes on waiting for it.
+struct Ending<'a> {
+    queue: &'a Queue,
+    is_well: bool,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if !self.is_well {
+            self.queue.failed.store(true, Ordering::SeqCst);
+            // The reader may be waiting to hand over a batch.
+            while self.queue.next().is_some() {}
+        }
+    }
+}
+
 /// One thread, this one, reads; each of the `writers` writes on one of its own.
 pub(super) fn pipe<'s>(
     size: Size,
@@ -81,12 +97,9 @@ pub(super) fn pipe<'s>(
     let (send, receive) = sync_channel(1);
     let queue = &Queue { batches: Mutex::new(receive), failed: AtomicBool::new(false) };
     let write = &|session: &mut Session| {
+        let mut ending = Ending { queue, is_well: false };
         let result = write(session, queue);
-        if result.is_err() {
-            queue.failed.store(true, Ordering::SeqCst);
-            // The reader may be waiting to hand over a batch.
-            while queue.next().is_some() {}
-        }
+        ending.is_well = result.is_ok();
         result
     };
     thread::scope(|scope| {

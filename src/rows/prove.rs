@@ -1,19 +1,16 @@
 //! Proof that two copies are equal by content, and that a source stood still between two moments.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-
 use serde::{Deserialize, Serialize};
 
 use super::difference::{CHANGE, Changes, Prints, both_prints, prints, unequal};
 use super::dump::{Dump, Rewrite, Side};
 use super::layout::Layout;
-use super::parts::{LONG, bounds, in_parts, parts_for};
+use super::parts::{LONG, bounds, parts_for};
 use super::shape::{SPAN, Shape};
 use crate::cancel::Cancel;
-use crate::clients::db::{Pool, Session};
+use crate::clients::db::{Pool, Session, pair};
 use crate::error::{Error, Kind, Result};
+use crate::parallel;
 
 /// What a comparison of both sides found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +56,8 @@ pub fn compare(
     own: &[&str],
     cancel: &Cancel,
 ) -> Result<Vec<Compared>> {
-    each_table(dumps, |dump| {
-        let (mut from, mut to) = (source.get(cancel)?, destination.get(cancel)?);
+    each_table(dumps, cancel, |dump, cancel| {
+        let (mut from, mut to) = pair(source, destination, cancel)?;
         Compared::read(&mut from, &mut to, dump, own)
     })
 }
@@ -234,7 +231,7 @@ pub fn freeze_mark(source: &Pool, mailbox: u32, dumps: &[Dump], cancel: &Cancel)
     let Some((change_checkpoint,)) = checkpoint else {
         return Err(Error::new(Kind::NotFound, format!("mailbox {mailbox} on {}: no such mailbox", source.store())));
     };
-    let tables = each_table(dumps, |dump| mark_table(source, dump, cancel))?;
+    let tables = each_table(dumps, cancel, |dump, cancel| mark_table(source, dump, cancel))?;
     Ok(FreezeMark { change_checkpoint, tables: tables.into_iter().flatten().collect() })
 }
 
@@ -243,7 +240,7 @@ fn mark_table(source: &Pool, dump: &Dump, cancel: &Cancel) -> Result<Option<Tabl
     let Some(layout) = Layout::read(&mut session, &dump.database, &dump.table)? else { return Ok(None) };
     let shape = Shape::of(dump, &layout);
     let (rows, changes) = match layout.column(CHANGE) {
-        Some(column) => changes(source, &mut session, &shape, column.nullable)?,
+        Some(column) => changes(source, &mut session, &shape, column.nullable, cancel)?,
         None => (session.one::<(u64,)>(&format!("SELECT COUNT(*) FROM {}", shape.by_change()?), ())?.0, None),
     };
     let fingerprint = match rows {
@@ -262,18 +259,24 @@ fn mark_table(source: &Pool, dump: &Dump, cancel: &Cancel) -> Result<Option<Tabl
 /// How many rows a table has, and what their change numbers say. A long table is read by another connection as well: what
 /// is written meanwhile makes marks differ in any case, since a row goes to a change number above all others, and is
 /// counted twice or not at all where its old place is read before and its new one after, or the other way round.
-fn changes(source: &Pool, session: &mut Session, shape: &Shape, nullable: bool) -> Result<(u64, Option<Changes>)> {
+fn changes(
+    source: &Pool,
+    session: &mut Session,
+    shape: &Shape,
+    nullable: bool,
+    cancel: &Cancel,
+) -> Result<(u64, Option<Changes>)> {
     // From the index: whole rows would take a server twice as long.
     let from = shape.by_change()?;
     let ends: (Option<i64>, Option<i64>) =
         session.one(&format!("SELECT MIN({CHANGE}), MAX({CHANGE}) FROM {from}"), ())?;
     let ends = ends.0.zip(ends.1).unwrap_or_default();
     let is_long = !nullable && ends.1.abs_diff(ends.0) >= LONG;
-    let mut beside = source.try_get_many(usize::from(is_long))?;
+    let mut beside = source.try_get_many(usize::from(is_long), cancel)?;
     let sessions: Vec<&mut Session> =
         std::iter::once(session).chain(beside.iter_mut().map(|lease| &mut **lease)).collect();
     let parts = parts_for(sessions.len());
-    let read = |session: &mut Session, at: usize| {
+    let read = |session: &mut &mut Session, at: usize, _: &Cancel| {
         let (low, high) = bounds(ends, parts, at);
         let low = low.map(|low| format!(" AND {CHANGE} >= {low}")).unwrap_or_default();
         let high = high.map(|high| format!(" AND {CHANGE} < {high}")).unwrap_or_default();
@@ -281,35 +284,19 @@ fn changes(source: &Pool, session: &mut Session, shape: &Shape, nullable: bool) 
         let (rows, max, sum): (u64, Option<u64>, Option<u64>) = session.one(&sql, ())?;
         Ok((rows, max.zip(sum).map(|(max, sum)| Changes { max, sum })))
     };
-    let all = in_parts(sessions, parts, read)?;
+    let all = parallel::each_with(sessions, parts, cancel, read)?;
     let rows = all.iter().map(|(rows, _)| rows).sum();
     Ok((rows, all.into_iter().filter_map(|(_, changes)| changes).reduce(Changes::and)))
 }
 
 /// Does the same with every table, two at a time: more than the two cores or disks of a store would gain
 /// nothing, and the other connections stay free for who else works on the store.
-pub(super) fn each_table<T: Send>(dumps: &[Dump], work: impl Fn(&Dump) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        let run = || {
-            while let Some((at, dump)) =
-                Some(next.fetch_add(1, Ordering::SeqCst)).and_then(|at| Some((at, dumps.get(at)?)))
-            {
-                let result = work(dump);
-                let failed = result.is_err();
-                results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
-                if failed {
-                    return;
-                }
-            }
-        };
-        scope.spawn(run);
-        run();
-    });
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by_key(|(at, _)| *at);
-    results.into_iter().map(|(_, result)| result).collect()
+pub(super) fn each_table<T: Send>(
+    dumps: &[Dump],
+    cancel: &Cancel,
+    work: impl Fn(&Dump, &Cancel) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    parallel::each(2, dumps.iter().collect(), cancel, work)
 }
 
 /// All fingerprints as one text: rows, and FNV-1a of every range's numbers.

@@ -41,15 +41,22 @@ impl Tunnel {
     }
 }
 
-/// A site, described by the configuration.
+/// A site, described by the configuration, as one run uses it, or a command that is about none.
 pub struct Site {
+    shared: Arc<Shared>,
+    cancel: Cancel,
+}
+
+/// What all who use a site share.
+struct Shared {
     config: Arc<Config>,
+    /// What ends what nobody has for himself, such as connections.
     cancel: Cancel,
     run_dir: OnceLock<Arc<RunDir>>,
     directory: OnceLock<Arc<Directory>>,
     admin: OnceLock<Arc<Admin>>,
     servers: OnceLock<Vec<Server>>,
-    stores: Mutex<HashMap<String, Arc<Store>>>,
+    stores: Mutex<HashMap<String, Store>>,
     /// Held while something is connected, so that nothing is connected twice.
     connecting: Mutex<()>,
 }
@@ -57,21 +64,27 @@ pub struct Site {
 impl Site {
     /// The site of `config`; connects to nothing yet. What it waits for ends when `cancel` says so.
     pub fn new(config: Arc<Config>, cancel: Cancel) -> Result<Self> {
-        Ok(Self {
+        let shared = Arc::new(Shared {
             config,
-            cancel,
+            cancel: cancel.clone(),
             run_dir: OnceLock::new(),
             directory: OnceLock::new(),
             admin: OnceLock::new(),
             servers: OnceLock::new(),
             stores: Mutex::default(),
             connecting: Mutex::default(),
-        })
+        });
+        Ok(Self { shared, cancel })
+    }
+
+    /// The same site for a run: what that waits for ends when its `cancel` says so, for want of time too.
+    pub fn of_run(&self, cancel: Cancel) -> Self {
+        Self { shared: Arc::clone(&self.shared), cancel }
     }
 
     /// The configuration.
     pub fn config(&self) -> &Arc<Config> {
-        &self.config
+        &self.shared.config
     }
 
     /// The flag that ends what this site waits for.
@@ -81,18 +94,18 @@ impl Site {
 
     /// The directory. Fails with [`Kind::Config`], [`Kind::Denied`], [`Kind::Unreachable`].
     pub fn directory(&self) -> Result<Arc<Directory>> {
-        self.once(&self.directory, || Ok(Arc::new(Directory::new(self.config.ldap()?)?)))
+        self.once(&self.shared.directory, || Ok(Arc::new(Directory::new(self.config().ldap()?)?)))
     }
 
     /// Admin SOAP of all stores. Fails with [`Kind::Config`].
     pub fn admin(&self) -> Result<Arc<Admin>> {
-        self.once(&self.admin, || Ok(Arc::new(Admin::new(self.config.soap()?)?)))
+        self.once(&self.shared.admin, || Ok(Arc::new(Admin::new(self.config().soap()?)?)))
     }
 
     /// Every server that the directory knows.
     pub fn servers(&self) -> Result<Vec<Server>> {
         let directory = self.directory()?;
-        self.once(&self.servers, || directory.servers(None))
+        self.once(&self.shared.servers, || directory.servers(None))
     }
 
     /// The server that accounts name in zimbraMailHost. Fails with [`Kind::NotFound`] when there is none.
@@ -120,13 +133,14 @@ impl Site {
             return Err(Error::new(Kind::NotFound, format!("server {host}: is not a mail store"))
                 .hint("zimbraServiceEnabled of a mail store has `mailbox`"));
         }
-        let _connecting = lock(&self.connecting);
-        if let Some(store) = lock(&self.stores).get(host.as_str()) {
-            return Ok(store.clone());
+        let _connecting = lock(&self.shared.connecting);
+        if let Some(store) = lock(&self.shared.stores).get(host.as_str()) {
+            return Ok(Arc::new(store.of_run(self.cancel.clone())));
         }
-        let store = Arc::new(Store::connect(&self.config, server, self.run_dir()?, &self.cancel)?);
-        lock(&self.stores).insert(host.to_string(), store.clone());
-        Ok(store)
+        let store = Store::connect(self.config(), server, self.run_dir()?, &self.shared.cancel)?;
+        let own = Arc::new(store.of_run(self.cancel.clone()));
+        lock(&self.shared.stores).insert(host.to_string(), store);
+        Ok(own)
     }
 
     /// A port of this host that leads to a store's MariaDB, for as long as the tunnel is kept.
@@ -137,30 +151,30 @@ impl Site {
         let Shell::Remote(link) = store.shell() else {
             return Err(Error::new(Kind::Usage, format!("{name}: is this host; its MariaDB needs no tunnel")));
         };
-        let there = self.config.mysql(&store.server().host, store.local_config())?.port;
+        let there = self.config().mysql(&store.server().host, store.local_config())?.port;
         link.forward_port(port, there, &self.cancel)?;
         Ok(Tunnel { link: link.clone(), cancel: self.cancel.clone() })
     }
 
     /// The private directory for sockets of this run; it belongs to the user that owns Zimbra's files.
     fn run_dir(&self) -> Result<Arc<RunDir>> {
-        if let Some(dir) = self.run_dir.get() {
+        if let Some(dir) = self.shared.run_dir.get() {
             return Ok(dir.clone());
         }
         // Only root can become another user; anybody else works as who they are.
         let user = match rustix::process::geteuid().is_root() {
-            true => Some(User::lookup(self.config.zimbra_user())?),
+            true => Some(User::lookup(self.config().zimbra_user())?),
             false => None,
         };
         let dir = Arc::new(RunDir::new(user)?);
-        Ok(self.run_dir.get_or_init(|| dir).clone())
+        Ok(self.shared.run_dir.get_or_init(|| dir).clone())
     }
 
     fn once<T: Clone>(&self, cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<T> {
         if let Some(value) = cell.get() {
             return Ok(value.clone());
         }
-        let _connecting = lock(&self.connecting);
+        let _connecting = lock(&self.shared.connecting);
         if let Some(value) = cell.get() {
             return Ok(value.clone());
         }

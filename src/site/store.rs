@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::rate::{Rate, Speed};
 use crate::cancel::Cancel;
-use crate::clients::db::{Address, Fences, Gauge, Lease, Pool, Target};
+use crate::clients::db::{Address, Fences, Gauge, Lease, Pool, Target, pair};
 use crate::clients::ssh::{Input, Limit, Link, Onward, Options, RunDir, Shell};
 use crate::config::{Config, LocalConfig, StoreSettings};
 use crate::error::{Context, Kind, Result};
@@ -27,6 +27,8 @@ struct Paces {
 pub struct Store {
     db: Pool,
     connected: Arc<Connected>,
+    /// What ends what is waited for here.
+    cancel: Cancel,
 }
 
 /// What all who use a store share.
@@ -38,7 +40,6 @@ struct Connected {
     pace: Paces,
     is_local: bool,
     rsync: String,
-    cancel: Cancel,
     /// How often rows of a table were written, by `database.table`.
     writes: Mutex<HashMap<String, u64>>,
     /// Directories all of whose files are on disk, as far as this process knows.
@@ -71,17 +72,22 @@ impl Store {
             pace: Paces { gauge, rows, bytes, comparing, inserting, copying },
             is_local: settings.local,
             rsync,
-            cancel: cancel.clone(),
             writes: Mutex::default(),
             synced: Mutex::default(),
             fine: Mutex::default(),
         });
-        Ok(Self { db, connected })
+        Ok(Self { db, connected, cancel: cancel.clone() })
+    }
+
+    /// The same store for a run: what that waits for ends when its `cancel` says so.
+    pub(super) fn of_run(&self, cancel: Cancel) -> Self {
+        Self { db: self.db.clone(), connected: Arc::clone(&self.connected), cancel }
     }
 
     /// The same store for a run that holds accounts on it: its transactions ask for `fences` first.
     pub fn fenced(&self, fences: Fences) -> Self {
-        Self { db: self.db.fenced(fences), connected: Arc::clone(&self.connected) }
+        let (connected, cancel) = (Arc::clone(&self.connected), self.cancel.clone());
+        Self { db: self.db.fenced(fences), connected, cancel }
     }
 
     /// Its name, as in zimbraMailHost.
@@ -106,7 +112,12 @@ impl Store {
 
     /// A connection to its MariaDB.
     pub fn session(&self) -> Result<Lease> {
-        self.db.get(&self.connected.cancel)
+        self.db.get(&self.cancel)
+    }
+
+    /// A connection to its MariaDB and one to another store's: who needs both asks for both at once.
+    pub fn session_with(&self, other: &Self) -> Result<(Lease, Lease)> {
+        pair(&self.db, &other.db, &self.cancel)
     }
 
     /// How busy its MariaDB is.
@@ -139,9 +150,9 @@ impl Store {
         &self.connected.pace.copying
     }
 
-    /// The flag that ends what this store is waited for.
+    /// The flag that ends what is waited for here.
     pub fn cancel(&self) -> &Cancel {
-        &self.connected.cancel
+        &self.cancel
     }
 
     /// Whether it is this host.
@@ -213,7 +224,7 @@ impl Store {
     /// The text of a file on it, at most a mebibyte.
     pub fn read(&self, path: &Path) -> Result<Vec<u8>> {
         let path = path.to_string_lossy();
-        self.connected.shell.expect(&["cat", "--", &path], Input::None, Limit::default(), &self.connected.cancel)
+        self.connected.shell.expect(&["cat", "--", &path], Input::None, Limit::default(), &self.cancel)
     }
 }
 

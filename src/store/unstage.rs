@@ -94,7 +94,7 @@ fn empty(session: &mut Session, staged: &Staged, table: &MailboxTable, cancel: &
 /// takes an id from `current_volumes`, so while that row is locked and no later id of this group was given out,
 /// nobody else can be on the way into it. DROP ends a transaction, so the lock needs a second connection.
 fn drop_group(session: &mut Session, pool: &Pool, staged: &Staged, cancel: &Cancel) -> Result<bool> {
-    let Some(mut guard) = pool.try_get()? else { return Ok(false) };
+    let Some(mut guard) = pool.try_get(cancel)? else { return Ok(false) };
     cancel.check()?;
     guard.begin()?;
     let (next,): (u32,) = guard.one("SELECT next_mailbox_id FROM zimbra.current_volumes FOR UPDATE", ())?;

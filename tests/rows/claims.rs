@@ -125,7 +125,7 @@ fn whoever_was_taken_over_writes_nothing() {
     };
     let undo =
         |session: &mut Session| session.transaction(|s| s.run("DELETE FROM zimbra.config WHERE name = 'zombie'"));
-    let mut lease = pool.get(&Default::default()).unwrap();
+    let mut lease = pool.try_get(&Default::default()).unwrap().unwrap();
     write(&mut lease).unwrap();
     undo(&mut lease).unwrap();
     claims.check().unwrap();
@@ -156,7 +156,7 @@ fn whoever_was_taken_over_writes_nothing() {
     assert_eq!(server.number("SELECT COUNT(*) FROM zimbra.config WHERE name = 'zombie'"), 0);
     drop(lease);
     // Its connections are nobody's afterwards.
-    assert!(!server.pool().get(&Default::default()).unwrap().is_fenced());
+    assert!(!server.pool().try_get(&Default::default()).unwrap().unwrap().is_fenced());
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_transaction_under_way_is_waited_for() {
     let claims = Claims::default();
     claims.add(claim(server, ACCOUNT, "r1").unwrap());
     let pool = server.pool().fenced(claims.fences(&server.target().store));
-    let mut lease = pool.get(&Default::default()).unwrap();
+    let mut lease = pool.try_get(&Default::default()).unwrap().unwrap();
     lease.begin().unwrap();
     server.sql(&format!("KILL {}", connection(server)));
     let target = server.target();

@@ -23,7 +23,9 @@ pub fn copy(pair: &Pair, dump: &Dump) -> Result<Injected> {
 }
 
 pub fn copy_to(source: &Server, destination: &Server, dump: &Dump, options: &InjectOptions) -> Result<Injected> {
-    inject(&source.pool(), &destination.pool(), dump, options, &|_| Ok(()), &Cancel::default())
+    let copy = || inject(&source.pool(), &destination.pool(), dump, options, &|_| Ok(()), &Cancel::default());
+    // By a thread that holds no other connection: one that does must not wait for any.
+    std::thread::scope(|scope| scope.spawn(copy).join().unwrap())
 }
 
 /// `count` messages from id 257 on.

@@ -70,14 +70,14 @@ fn what_a_connection_that_broke_has_locked_is_free_for_the_next() {
     server.sql("CREATE DATABASE cut;\nCREATE TABLE cut.t (a INT PRIMARY KEY, b INT) ENGINE=InnoDB;\nINSERT INTO cut.t VALUES (1, 1)");
     let way = Way::to(server, "cut");
     let pool = Pool::new(Target { address: Address::Socket(way.socket.clone()), ..server.target() }, 2);
-    let mut lease = pool.get(&Cancel::default()).unwrap();
+    let mut lease = pool.try_get(&Cancel::default()).unwrap().unwrap();
     lease.begin().unwrap();
     lease.run("UPDATE cut.t SET b = 2").unwrap();
     way.cut();
     let error = lease.run("UPDATE cut.t SET b = 3").unwrap_err();
     assert!(error.kind() == Kind::Unreachable && error.is_retryable(), "{error}");
     drop(lease);
-    let mut session = pool.get(&Cancel::default()).unwrap();
+    let mut session = pool.try_get(&Cancel::default()).unwrap().unwrap();
     session.run("SET SESSION innodb_lock_wait_timeout = 2").unwrap();
     session.run("UPDATE cut.t SET b = b + 10").unwrap();
     assert_eq!(server.number("SELECT b FROM cut.t"), 11);

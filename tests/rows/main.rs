@@ -5,6 +5,7 @@
 mod claims;
 mod copy;
 mod cut;
+mod pool;
 mod proof;
 mod servers;
 mod store;

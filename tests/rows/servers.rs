@@ -57,6 +57,12 @@ impl Server {
         self.wait();
     }
 
+    /// Stands still, as a server whose disk or host does not answer, or goes on.
+    pub fn stand_still(&self, still: bool) {
+        let pid = self.child.lock().unwrap().id().to_string();
+        run(Command::new("kill").args([if still { "-STOP" } else { "-CONT" }, &pid]));
+    }
+
     pub fn target(&self) -> Target {
         Target {
             store: self.name.clone(),
@@ -72,7 +78,7 @@ impl Server {
     }
 
     pub fn session(&self) -> Lease {
-        self.pool().get(&Cancel::default()).unwrap()
+        self.pool().try_get(&Cancel::default()).unwrap().unwrap()
     }
 
     /// Runs statements separated by `;` at the ends of lines.

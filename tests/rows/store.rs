@@ -5,8 +5,8 @@ use zlm::clients::db::{Pool, Session};
 use zlm::error::Kind;
 use zlm::rows::Layout;
 use zlm::store::{
-    Aside, IdFrom, Stage, Steps, await_group, barrier, checkpoints, facts, groups, mailbox_by_account, mailbox_by_id,
-    publish, put_shares, refresh, stage, staged_for, unpublish, unstage,
+    Aside, IdFrom, Stage, Staged, Steps, Unstaged, await_group, barrier, checkpoints, facts, groups,
+    mailbox_by_account, mailbox_by_id, publish, put_shares, refresh, stage, staged_for, unpublish, unstage,
 };
 
 use crate::copy::{copy, dump, messages};
@@ -28,12 +28,17 @@ fn pair() -> Pair {
     pair
 }
 
+/// Takes a staged mailbox away, by a thread that holds no other connection: one that does must not wait for any.
+fn taken_back(pair: &Pair, staged: &Staged) -> zlm::Result<Unstaged> {
+    let take = || unstage(&pair.destination.pool(), staged, &Cancel::default());
+    std::thread::scope(|scope| scope.spawn(take).join().unwrap())
+}
+
 const ACCOUNT: &str = "6c0ee4f0-0000-4000-8000-000000000001";
 
 #[test]
 fn a_mailbox_is_staged_refreshed_published_and_taken_back() {
     let pair = pair();
-    let cancel = Cancel::default();
     let (mut source, mut destination) = (pair.source.session(), pair.destination.session());
     let known = facts(&mut destination).unwrap();
     assert_eq!((known.db_version, known.volumes.len(), known.next_mailbox_id), (118, 2, 5));
@@ -73,7 +78,7 @@ fn a_mailbox_is_staged_refreshed_published_and_taken_back() {
     publish(&mut destination, &staged, ACCOUNT).unwrap();
     assert!(mailbox_by_account(&mut destination, ACCOUNT).unwrap().is_some());
     assert_eq!(stage(&mut destination, &row, &how).unwrap_err().kind(), Kind::Refused);
-    assert_eq!(unstage(&pair.destination.pool(), &staged, &cancel).unwrap_err().kind(), Kind::Held);
+    assert_eq!(taken_back(&pair, &staged).unwrap_err().kind(), Kind::Held);
     pair.source.sql("INSERT INTO zimbra.pending_acl_push VALUES (4, 257, 99)");
     for values in [
         "('a.B', 'task257', 4, '0000-00-00 00:00:00', 4294967295, 'd4:\u{e9}xe')",
@@ -103,11 +108,11 @@ fn a_mailbox_is_staged_refreshed_published_and_taken_back() {
     assert_eq!(Aside::read(&mut destination, 5).unwrap(), aside);
     unpublish(&mut destination, &staged, ACCOUNT).unwrap();
 
-    let undone = unstage(&pair.destination.pool(), &staged, &cancel).unwrap();
+    let undone = taken_back(&pair, &staged).unwrap();
     assert_eq!((undone.rows, undone.dropped_group), (505, true));
     // A rollback that died, or could not note how far it was, does all of it once more.
     unpublish(&mut destination, &staged, ACCOUNT).unwrap();
-    assert_eq!(unstage(&pair.destination.pool(), &staged, &cancel).unwrap().rows, 0);
+    assert_eq!(taken_back(&pair, &staged).unwrap().rows, 0);
     assert_eq!(pair.destination.number("SELECT COUNT(*) FROM zimbra.mailbox"), 0);
 
     let offset = stage(&mut destination, &row, &Stage { run: "r2", id: IdFrom::Offset(96), ..how.clone() }).unwrap();
@@ -183,7 +188,7 @@ fn a_full_server_is_waited_for_and_a_wrong_one_refused() {
     };
     assert_eq!(full.peer_code(), Some("1040"), "{full}");
     let pool = Pool::new(pair.destination.target(), 4);
-    assert!(pool.try_get().unwrap().is_none());
+    assert!(pool.try_get(&Cancel::default()).unwrap().is_none());
     let waiting = std::thread::spawn(move || pool.get(&Cancel::default()).map(drop));
     std::thread::sleep(std::time::Duration::from_millis(100));
     assert!(!waiting.is_finished());

@@ -3,6 +3,8 @@
 //! A server's message may quote a row ("Incorrect string value: ..."), so whatever it quotes is left out;
 //! names of columns and keys stay.
 
+use mysql::DriverError;
+
 use crate::error::{Error, Kind};
 
 /// `store` and `what` say what was attempted on what.
@@ -11,13 +13,22 @@ pub(super) fn fault(store: &str, what: &str, error: mysql::Error) -> Error {
     match error {
         mysql::Error::MySqlError(e) => server(message, e.code, &e.message),
         mysql::Error::IoError(e) => Error::new(Kind::Unreachable, message).because(e).retryable(),
-        mysql::Error::DriverError(e) => Error::new(Kind::Unreachable, message).because(e.to_string()).retryable(),
+        mysql::Error::DriverError(e) if is_of_the_connection(&e) => {
+            Error::new(Kind::Unreachable, message).because(e.to_string()).retryable()
+        }
+        mysql::Error::DriverError(e) => Error::new(Kind::Peer, message).because(e.to_string()),
         mysql::Error::CodecError(e) => Error::new(Kind::Unreachable, message).because(e.to_string()).retryable(),
         mysql::Error::UrlError(e) => Error::new(Kind::Config, message).because(e.to_string()),
         mysql::Error::FromValueError(_) | mysql::Error::FromRowError(_) => {
             Error::new(Kind::Peer, message).because("the answer is not of the expected type")
         }
     }
+}
+
+/// Whether another connection may do better. What else the driver refuses, it refuses each time.
+fn is_of_the_connection(error: &DriverError) -> bool {
+    use DriverError::{ConnectTimeout, CouldNotConnect, PacketOutOfSync, SetupError, Timeout, UnexpectedPacket};
+    matches!(error, ConnectTimeout | CouldNotConnect(_) | PacketOutOfSync | SetupError | Timeout | UnexpectedPacket)
 }
 
 /// An error or a warning that the server numbered.
@@ -81,5 +92,9 @@ mod tests {
         assert!(error.is_retryable());
         assert!(server(String::new(), 1213, "Deadlock").is_retryable());
         assert!(!server(String::new(), 1062, "Duplicate").is_retryable());
+        let driver = |error: DriverError| fault("store1", "connect", error.into());
+        assert!(driver(DriverError::Timeout).is_retryable());
+        let wrong = driver(DriverError::UnknownAuthPlugin("ed25519".into()));
+        assert!(!wrong.is_retryable() && wrong.kind() == Kind::Peer, "nothing but a change there mends it");
     }
 }

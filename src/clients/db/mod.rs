@@ -8,10 +8,11 @@ mod pool;
 mod session;
 mod sql;
 mod target;
+mod wire;
 
 pub use fence::{Fence, Fences};
 pub use gauge::{Gauge, Load};
-pub use pool::{Lease, Pool};
+pub use pool::{Lease, Pool, pair};
 pub use session::{Done, Identity, Raw, Session};
 pub use sql::{Value, Word, literal, name, numbers};
 pub(crate) use sql::{bind, hex};

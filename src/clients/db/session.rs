@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::{fault, server};
 use super::fence::Fences;
-use super::target::Target;
+use super::target::{READ_TIMEOUT, SHORT_TIMEOUT, Target};
+use super::wire::Wire;
 use crate::error::{Error, Kind, Result};
 
 /// A row of the text protocol: each column's bytes as the server wrote them, `None` for NULL.
@@ -73,6 +74,8 @@ impl Identity {
 #[derive(Debug)]
 pub struct Session {
     conn: Conn,
+    /// Its socket, where the kernel gives that.
+    wire: Option<Arc<Wire>>,
     store: String,
     packet: usize,
     local_infile: bool,
@@ -87,22 +90,40 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects, checks that it is the expected server and makes our settings.
+    /// Connects, checks that it is the expected server and makes our settings. It is for what is answered at once: a server
+    /// that is silent for a minute counts as gone.
     ///
     /// # Errors
     /// `Unreachable`, `Denied`, and `Refused` when another server answers.
     pub fn connect(target: &Target) -> Result<Self> {
+        Self::open(target, SHORT_TIMEOUT)
+    }
+
+    /// The same for statements that take long.
+    pub(super) fn connect_for_long(target: &Target) -> Result<Self> {
+        let session = Self::connect(target)?;
+        match &session.wire {
+            Some(wire) => {
+                wire.set_read_timeout(READ_TIMEOUT);
+                Ok(session)
+            }
+            None => Self::open(target, READ_TIMEOUT),
+        }
+    }
+
+    fn open(target: &Target, patience: Duration) -> Result<Self> {
         let store = target.store.clone();
         target.open_way()?;
-        let conn = match Conn::new(target.options()) {
+        let conn = match Conn::new(target.options(patience)) {
             Err(mysql::Error::IoError(_) | mysql::Error::DriverError(_)) if target.has_lost_way() => {
                 target.open_way()?;
-                Conn::new(target.options())
+                Conn::new(target.options(patience))
             }
             conn => conn,
         };
         let conn = conn.map_err(|e| fault(&store, "connect to MariaDB", e))?;
         let mut session = Self {
+            wire: Wire::of(&conn).map(Arc::new),
             conn,
             store,
             packet: 0,
@@ -155,6 +176,11 @@ impl Session {
     /// Whether its transactions ask for anything first.
     pub fn is_fenced(&self) -> bool {
         !self.fences.is_empty()
+    }
+
+    /// What breaks it while somebody waits on it.
+    pub(super) fn wire(&self) -> Option<Arc<Wire>> {
+        self.wire.clone()
     }
 
     /// The store's name, for messages.

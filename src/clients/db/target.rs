@@ -50,7 +50,9 @@ pub struct Target {
 }
 
 /// A silent peer counts as gone after this. A fingerprint of millions of rows is silent while it is computed.
-const READ_TIMEOUT: Duration = Duration::from_secs(900);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(900);
+/// And after this where it has nothing to compute.
+pub(super) const SHORT_TIMEOUT: Duration = Duration::from_secs(60);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(120);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// What the protocol itself can carry: a row may be as large as the server's own limit, which is not known yet.
@@ -73,14 +75,14 @@ impl Target {
         }
     }
 
-    /// The driver's options. The driver would by default leave a TCP connection to a loopback address for the
+    /// The driver's options, with how long an answer is waited for. The driver would by default leave a TCP connection to a loopback address for the
     /// socket that the server names; behind a tunnel that is the socket of another server, this host's own.
-    pub(super) fn options(&self) -> OptsBuilder {
+    pub(super) fn options(&self, patience: Duration) -> OptsBuilder {
         let options = OptsBuilder::new()
             .prefer_socket(false)
             .user(Some(&self.user))
             .pass(Some(self.password.expose()))
-            .read_timeout(Some(READ_TIMEOUT))
+            .read_timeout(Some(patience))
             .write_timeout(Some(WRITE_TIMEOUT))
             .max_allowed_packet(Some(CLIENT_PACKET));
         match &self.address {
@@ -89,7 +91,10 @@ impl Target {
                 .ip_or_hostname(Some(host.as_str()))
                 .tcp_port(*port)
                 .tcp_connect_timeout(Some(CONNECT_TIMEOUT))
-                .tcp_keepalive_time_ms(Some(30_000)),
+                .tcp_keepalive_time_ms(Some(30_000))
+                .tcp_keepalive_probe_interval_secs(Some(10))
+                .tcp_keepalive_probe_count(Some(3))
+                .tcp_user_timeout_ms(Some(60_000)),
         }
     }
 }

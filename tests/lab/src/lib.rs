@@ -144,6 +144,11 @@ impl Lab {
         service::kill(self.host(host)?, service)
     }
 
+    /// Lets a service stand still, or go on: it has all that it had, and does nothing.
+    pub fn stand_still(&self, host: &str, service: Service, still: bool) -> Result<()> {
+        service::stand_still(self.host(host)?, service, still)
+    }
+
     /// Ends the ssh sessions with a host at once, as they end when its network does; its server goes on.
     pub fn end_ssh_sessions(&self, host: &str) -> Result<()> {
         service::end_ssh_sessions(self.host(host)?)

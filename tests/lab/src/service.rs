@@ -200,9 +200,20 @@ pub(crate) fn kill(host: &Host, service: Service) -> Result<()> {
     end(host, service, "KILL")
 }
 
-fn end(host: &Host, service: Service, signal: &str) -> Result<()> {
+/// Lets a server stand still, or go on.
+pub(crate) fn stand_still(host: &Host, service: Service, still: bool) -> Result<()> {
+    let number = pid(host, service).with_context(|| format!("{}: {service} does not run", host.name))?;
+    signal(host, number, if still { "STOP" } else { "CONT" })
+}
+
+fn signal(host: &Host, number: u32, signal: &str) -> Result<()> {
+    let words = ["bash", "-c", "kill -s \"$1\" \"$2\"", "kill", signal, &number.to_string()];
+    output(&mut host.command("root", &words)).map(drop)
+}
+
+fn end(host: &Host, service: Service, with: &str) -> Result<()> {
     let Some(number) = pid(host, service) else { return Ok(()) };
-    output(&mut host.command("root", &["bash", "-c", "kill -s \"$1\" \"$2\"", "kill", signal, &number.to_string()]))?;
+    signal(host, number, with)?;
     poll(LIMIT, || Ok(has_ended(host, number).then_some(())))?
         .with_context(|| format!("{}: {service} does not end; {}", host.name, tail(&log(host, service))))?;
     let _ = fs::remove_file(pid_file(host, service));

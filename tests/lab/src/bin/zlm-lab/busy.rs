@@ -11,6 +11,8 @@ use clap::Args;
 use serde::Serialize;
 use zlm_lab::{Lab, Operator, SOURCE};
 
+use crate::fresh;
+
 /// Moves in one lab; more mailboxes make the look at neighbours slow.
 const MOVES: u32 = 15;
 /// From one change of the user's to the next.
@@ -167,14 +169,4 @@ impl<'a> User<'a> {
         }
         Ok(())
     }
-}
-
-fn fresh(dir: &Path) -> Result<Lab> {
-    if dir.join("hosts").exists() {
-        Lab::open(dir)?.down()?;
-    }
-    let lab = Lab::boot(dir)?;
-    lab.install_settings()?;
-    lab.rest()?;
-    Ok(lab)
 }

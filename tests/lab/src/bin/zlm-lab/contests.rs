@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use zlm_lab::{Contest, End, Lab, Operator, SOURCE, THIRD};
+use zlm_lab::{Contest, End, Operator, SOURCE, THIRD};
+
+use crate::fresh;
 
 /// Mailboxes of one lab; more of them make the look at neighbours slow.
 const ROUNDS: u32 = 25;
@@ -120,14 +122,4 @@ impl Round {
             Round::LostJournal(place, end) => format!("lost journal {place}, {end:?}"),
         }
     }
-}
-
-fn fresh(dir: &Path) -> Result<Lab> {
-    if dir.join("hosts").exists() {
-        Lab::open(dir)?.down()?;
-    }
-    let lab = Lab::boot(dir)?;
-    lab.install_settings()?;
-    lab.rest()?;
-    Ok(lab)
 }

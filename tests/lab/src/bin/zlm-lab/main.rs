@@ -3,6 +3,7 @@
 mod bench;
 mod busy;
 mod contests;
+mod crowd;
 mod demo;
 mod faults;
 mod golden;
@@ -10,7 +11,7 @@ mod mail;
 mod situations;
 
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -101,6 +102,8 @@ enum Action {
     Situations(situations::Situations),
     /// Let two want one account: operators at once, a run that wakes too late, one whose journal is lost.
     Contests(contests::Contests),
+    /// Move many at once, in both directions, with little room and somebody in their way.
+    Crowd(crowd::Crowd),
     /// Look at mailboxes and move them while their users never rest: nothing may be refused.
     Busy(busy::Busy),
     /// Keep what an account and all around it is, or judge what it has become.
@@ -144,10 +147,22 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
         Action::Golden(golden) => return golden.act(dir),
         Action::Situations(situations) => return situations.act(dir),
         Action::Contests(contests) => return contests.act(dir),
+        Action::Crowd(crowd) => return crowd.act(dir),
         Action::Busy(busy) => return busy.act(dir),
         Action::Oracle(oracle) => return oracle.act(&Lab::open(dir)?),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A new lab at `dir` with settings for zlm, whose servers do nothing by themselves.
+fn fresh(dir: &Path) -> Result<Lab> {
+    if dir.join("hosts").exists() {
+        Lab::open(dir)?.down()?;
+    }
+    let lab = Lab::boot(dir)?;
+    lab.install_settings()?;
+    lab.rest()?;
+    Ok(lab)
 }
 
 fn status(lab: &Lab) -> Result<ExitCode> {
