@@ -261,9 +261,8 @@ impl Operation for Mark {
     fn pretend(&self) -> Result<Marked> {
         let (source, id) = (&self.mv.source, self.mv.source_id());
         let aside = Aside::read(&mut *source.session()?, id)?;
-        let mut dumps = self.mv.dumps()?;
-        dumps.retain(|dump| self.mv.survey.rows_of(dump) < rows::LONG);
-        let mark = rows::freeze_mark(source.db(), id, &dumps, source.cancel())?;
+        let is_long = |dump: &Dump| self.mv.survey.rows_of(dump) >= rows::LONG;
+        let mark = rows::freeze_mark(source.db(), id, &self.mv.dumps()?, &is_long, source.cancel())?;
         Ok(Marked { mark, aside: Some(aside) })
     }
 

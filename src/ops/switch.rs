@@ -11,7 +11,7 @@ use super::kept::Recount;
 use super::soap_modify::{self, Attributes};
 use super::stage::{Move, Pair};
 use super::undo::to_undo;
-use super::verify::{Still, Verified, still};
+use super::verify::{Still, Verified, still, still_there};
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Result};
 use crate::gate::{AMBIGUOUS, Kept, Operation, Undo, Watch};
@@ -144,6 +144,7 @@ impl Operation for Settle {
         let mut work: Vec<Box<dyn FnOnce() -> Result<()> + Send + '_>> = Vec::new();
         work.push(Box::new(|| self.keep_rows()));
         work.push(Box::new(|| still(&self.proof)));
+        work.push(Box::new(|| still_there(&self.proof)));
         for pair in mv.pairs()?.into_iter().filter(|pair| is_unsynced(mv, pair)) {
             work.push(Box::new(move || sync(mv, &pair, cancel)));
         }

@@ -12,7 +12,7 @@ use crate::blobs;
 use crate::clients::db::Identity;
 use crate::error::{Error, Kind, Result};
 use crate::gate::{Effect, Kept, Operation, Watch};
-use crate::rows::{self, TableProof};
+use crate::rows::{self, Dump, Proved, TableProof};
 use crate::run::Run;
 use crate::site::Site;
 use crate::store::{self, Steps};
@@ -205,7 +205,7 @@ impl Operation for Still {
 /// writes past mailboxd is seen by marks.
 pub(super) fn still(proof: &Verified) -> Result<()> {
     let mv = &proof.freeze.mv;
-    let now = rows::freeze_mark(mv.source.db(), mv.source_id(), &mv.dumps()?, mv.source.cancel())?;
+    let now = rows::freeze_mark(mv.source.db(), mv.source_id(), &mv.dumps()?, &|_| false, mv.source.cancel())?;
     let changes = proof.freeze.mark.changes(&now, &proof.tables);
     if changes.is_empty() {
         return Ok(());
@@ -216,6 +216,26 @@ pub(super) fn still(proof: &Verified) -> Result<()> {
         format!("mailbox {mailbox} on {source}: changed although it is frozen: {}", changes.join("; ")),
     )
     .hint("something writes past mailboxd: a script, a second mailboxd, a restarted one?"))
+}
+
+/// Fails with [`Kind::Unequal`] when the destination does not hold any more what was proved. The copy followed what it
+/// wrote there; what others write is seen by reading again.
+pub(super) fn still_there(proof: &Verified) -> Result<()> {
+    let mv = &proof.freeze.mv;
+    let own = if mv.goes_back() { kept::OWN_COLUMNS } else { &[] };
+    let proved = |dump: Dump| {
+        let table = proof.tables.iter().find(|table| table.name == dump.name())?;
+        Some(Proved { compared: proof.freeze.compared(&dump, &proof.server), proof: table, dump })
+    };
+    let tables: Vec<_> = mv.dumps()?.into_iter().filter_map(proved).collect();
+    let changed = rows::reread(mv.source.db(), mv.dest.db(), &tables, own, mv.dest.cancel())?;
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let message =
+        format!("mailbox {} on {}: changed since it was compared: {}", mv.staged.id, mv.survey.dest, some_of(&changed));
+    Err(Error::new(Kind::Unequal, message)
+        .hint("something else writes to the copy: find out what, then start the move again"))
 }
 
 fn unequal(mailbox: u32, differences: &[String]) -> Error {

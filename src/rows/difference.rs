@@ -78,6 +78,11 @@ impl Prints {
         self.ranges.values().map(|print| print.rows).sum()
     }
 
+    /// How many of a destination's have a value that no map leads to.
+    pub fn unmapped(&self) -> u64 {
+        self.ranges.values().map(|print| print.unmapped).sum()
+    }
+
     /// Takes what was read of other ranges.
     fn extend(&mut self, more: Self) {
         self.ranges.extend(more.ranges);
@@ -180,12 +185,18 @@ pub(super) fn both_prints(source: &mut Session, destination: &mut Session, shape
 
 /// Reads the destination's fingerprints of some ranges again.
 pub(super) fn read_again(destination: &mut Session, shape: &Shape, ranges: &[i64], there: &mut Prints) -> Result<()> {
-    for some in ranges.chunks(AT_ONCE) {
-        let now = prints_where(destination, shape, Side::Destination, &shape.among_ranges(some))?;
-        there.ranges.retain(|range, _| some.binary_search(range).is_err());
-        there.extend(now);
-    }
+    there.ranges.retain(|range, _| ranges.binary_search(range).is_err());
+    there.extend(prints_of_ranges(destination, shape, ranges)?);
     Ok(())
+}
+
+/// The destination's fingerprints of some ranges.
+pub(super) fn prints_of_ranges(destination: &mut Session, shape: &Shape, ranges: &[i64]) -> Result<Prints> {
+    let mut prints = Prints::default();
+    for some in ranges.chunks(AT_ONCE) {
+        prints.extend(prints_where(destination, shape, Side::Destination, &shape.among_ranges(some))?);
+    }
+    Ok(prints)
 }
 
 /// What the destination's rows with some keys add to its fingerprints.

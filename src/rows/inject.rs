@@ -186,12 +186,14 @@ pub fn inject_compared(
         let Some(mut table) = Table::open(source, destination, dump, cancel)? else {
             return Ok((Injected::default(), Compared::nothing(dump)));
         };
-        let (injected, prints) = table.level(options, progress, held(dump))?;
+        let held = held(dump);
+        let known = held.as_ref().map(|Held(there)| there.clone());
+        let (injected, prints) = table.level(options, progress, held)?;
         let prints = match prints {
             Some(prints) => prints,
             None => both_prints(&mut table.from, &mut table.to, &table.shape)?,
         };
-        Ok((injected, Compared::new(&table.shape, prints)))
+        Ok((injected, Compared::new(&table.shape, prints, known.as_ref())))
     })
 }
 

@@ -81,17 +81,21 @@ pub struct Compared {
     pub dump: Dump,
     range: Option<String>,
     here: Prints,
-    there: Prints,
+    pub(super) there: Prints,
+    /// Ranges that the destination was written to before that, since it was last known what it holds, in order.
+    pub(super) written: Vec<i64>,
 }
 
 impl Compared {
-    pub(super) fn new(shape: &Shape, (here, there): (Prints, Prints)) -> Self {
-        Self { dump: shape.dump.clone(), range: shape.range.clone(), here, there }
+    pub(super) fn new(shape: &Shape, (here, there): (Prints, Prints), held: Option<&Prints>) -> Self {
+        let written = held.map(|held| unequal(held, &there)).unwrap_or_default();
+        Self { dump: shape.dump.clone(), range: shape.range.clone(), here, there, written }
     }
 
     /// A table that is not there, or holds nothing and has no counterpart.
     pub(super) fn nothing(dump: &Dump) -> Self {
-        Self { dump: dump.clone(), range: None, here: Prints::default(), there: Prints::default() }
+        let (here, there) = <(Prints, Prints)>::default();
+        Self { dump: dump.clone(), range: None, here, there, written: Vec::new() }
     }
 
     /// Reads every row of both sides.
@@ -99,7 +103,7 @@ impl Compared {
         match Shape::fit(source, destination, dump)? {
             Some(mut shape) => {
                 shape.pairs.retain(|pair| !own.contains(&pair.to.name.as_str()));
-                Ok(Self::new(&shape, both_prints(source, destination, &shape)?))
+                Ok(Self::new(&shape, both_prints(source, destination, &shape)?, None))
             }
             None => Ok(Self::nothing(dump)),
         }
@@ -139,7 +143,7 @@ impl Compared {
                 )
             })
             .collect();
-        let unmapped: u64 = self.there.ranges.values().map(|print| print.unmapped).sum();
+        let unmapped = self.there.unmapped();
         if unmapped > 0 {
             let mapped: Vec<&str> = self
                 .dump
@@ -182,7 +186,7 @@ pub struct TableMark {
     pub max_mod_metadata: Option<u64>,
     /// The sum of all `mod_metadata`, where there is such a column and a row.
     pub sum_mod_metadata: Option<u64>,
-    /// All contents; `None` where the table was too long for a mark.
+    /// All contents; `None` where the table has change numbers and was too long.
     pub fingerprint: Option<String>,
 }
 
@@ -220,32 +224,44 @@ impl TableProof {
     }
 }
 
-/// Up to this many rows of a table are marked by content. Of a longer one a mark holds what its indexes tell; its
-/// contents are in the comparison of both copies, and marks stand guard around that one reading of all rows.
+/// Up to this many rows of a table are marked by content, and all of one without change numbers. Of a longer one a mark
+/// holds what its indexes tell; its contents are in the comparison of both copies, and marks stand guard around that one
+/// reading of all rows.
 const SHORT: u64 = 5000;
 
 /// Marks the state of a mailbox at the source. `mailbox` is its id there, `dumps` are its tables.
-pub fn freeze_mark(source: &Pool, mailbox: u32, dumps: &[Dump], cancel: &Cancel) -> Result<FreezeMark> {
+///
+/// `is_read` says of which tables all rows are read soon after: of those with change numbers that reading is the mark.
+pub fn freeze_mark(
+    source: &Pool,
+    mailbox: u32,
+    dumps: &[Dump],
+    is_read: &(dyn Fn(&Dump) -> bool + Sync),
+    cancel: &Cancel,
+) -> Result<FreezeMark> {
     let sql = format!("SELECT change_checkpoint FROM zimbra.mailbox WHERE id = {mailbox}");
     let checkpoint: Option<(u64,)> = source.get(cancel)?.first(&sql, ())?;
     let Some((change_checkpoint,)) = checkpoint else {
         return Err(Error::new(Kind::NotFound, format!("mailbox {mailbox} on {}: no such mailbox", source.store())));
     };
-    let tables = each_table(dumps, cancel, |dump, cancel| mark_table(source, dump, cancel))?;
+    let tables = each_table(dumps, cancel, |dump, cancel| mark_table(source, dump, is_read(dump), cancel))?;
     Ok(FreezeMark { change_checkpoint, tables: tables.into_iter().flatten().collect() })
 }
 
-fn mark_table(source: &Pool, dump: &Dump, cancel: &Cancel) -> Result<Option<TableMark>> {
+fn mark_table(source: &Pool, dump: &Dump, is_read: bool, cancel: &Cancel) -> Result<Option<TableMark>> {
     let mut session = source.get(cancel)?;
     let Some(layout) = Layout::read(&mut session, &dump.database, &dump.table)? else { return Ok(None) };
+    if is_read && layout.column(CHANGE).is_some() {
+        return Ok(None);
+    }
     let shape = Shape::of(dump, &layout);
     let (rows, changes) = match layout.column(CHANGE) {
         Some(column) => changes(source, &mut session, &shape, column.nullable, cancel)?,
         None => (session.one::<(u64,)>(&format!("SELECT COUNT(*) FROM {}", shape.by_change()?), ())?.0, None),
     };
-    let fingerprint = match rows {
-        0..=SHORT => Some(digest(&prints(&mut session, &shape, Side::Source)?)),
-        _ => None,
+    let fingerprint = match layout.column(CHANGE) {
+        Some(_) if rows > SHORT => None,
+        _ => Some(digest(&prints(&mut session, &shape, Side::Source)?)),
     };
     Ok(Some(TableMark {
         name: dump.name(),
@@ -300,7 +316,7 @@ pub(super) fn each_table<T: Send>(
 }
 
 /// All fingerprints as one text: rows, and FNV-1a of every range's numbers.
-fn digest(prints: &Prints) -> String {
+pub(super) fn digest(prints: &Prints) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     let mut rows = 0;
     for (range, print) in &prints.ranges {

@@ -13,26 +13,28 @@ use crate::servers::Pair;
 /// Longer than anything here takes, unless it waits for ever.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Moves in both directions, with as few connections as there can be: whoever took the source's first, and waited for the
-/// destination's, would soon wait for one who does the opposite.
+/// Moves in both directions and round three stores, with as few connections as there can be: whoever took the source's
+/// first, and waited for the destination's, would soon wait for one who does the opposite.
 #[test]
-fn pairs_in_both_directions_never_wait_for_each_other() {
+fn pairs_in_all_directions_never_wait_for_each_other() {
     let servers = Pair::start(&[]);
-    let (one, other) = (Pool::new(servers.source.target(), 1), Pool::new(servers.destination.target(), 1));
+    let mut third = servers.source.target();
+    third.store = "middle".into();
+    let pools = [servers.source.target(), servers.destination.target(), third].map(|target| Pool::new(target, 1));
     let (done, ended) = channel();
-    for worker in 0..8 {
-        let (one, other, done) = (one.clone(), other.clone(), done.clone());
+    for worker in 0..12 {
+        let (pools, done) = (pools.clone(), done.clone());
         // Not joined: one that waits for ever would keep the test from failing.
         thread::spawn(move || {
-            let (from, to) = if worker % 2 == 0 { (&one, &other) } else { (&other, &one) };
+            let (from, to) = (worker % 3, (worker + 1 + worker / 3 % 2) % 3);
             for _ in 0..50 {
-                let (mut from, mut to) = pair(from, to, &Cancel::default()).unwrap();
+                let (mut from, mut to) = pair(&pools[from], &pools[to], &Cancel::default()).unwrap();
                 from.ping().and_then(|()| to.ping()).unwrap();
             }
             done.send(()).unwrap();
         });
     }
-    for _ in 0..8 {
+    for _ in 0..12 {
         ended.recv_timeout(LONG).expect("pairs wait for each other");
     }
 }

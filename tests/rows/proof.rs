@@ -2,7 +2,8 @@
 
 use zlm::cancel::Cancel;
 use zlm::rows::{
-    Dump, Held, InjectOptions, Rewrite, count, freeze_mark, inject_compared, inject_held, mailbox_dumps, prove, save,
+    Dump, Held, InjectOptions, Proved, Rewrite, count, freeze_mark, inject_compared, inject_held, mailbox_dumps,
+    proof_of, prove, reread, save,
 };
 
 use crate::copy::{copy, dump, messages};
@@ -102,7 +103,7 @@ fn a_freeze_mark_sees_every_write() {
     messages(&pair.source, 122, 100);
     pair.source.sql("INSERT INTO zimbra.mailbox (id, group_id, account_id, index_volume_id, change_checkpoint) VALUES (122, 1, 'mark', 2, 100)");
     let dumps = [dump("mail_item", 122, 1122), dump("tag", 122, 1122)];
-    let mark = || freeze_mark(&source, 122, &dumps, &cancel).unwrap();
+    let mark = || freeze_mark(&source, 122, &dumps, &|_| false, &cancel).unwrap();
     let first = mark();
     assert_eq!(first.tables[0].max_mod_metadata, Some(400));
     assert!(first.changes(&mark(), &[]).is_empty());
@@ -110,7 +111,7 @@ fn a_freeze_mark_sees_every_write() {
     assert_eq!(first.changes(&mark(), &[]).len(), 1);
     pair.source.sql("UPDATE zimbra.mailbox SET change_checkpoint = 200 WHERE id = 122");
     assert_eq!(first.changes(&mark(), &[]).len(), 2);
-    assert!(freeze_mark(&source, 12200, &dumps, &cancel).is_err());
+    assert!(freeze_mark(&source, 12200, &dumps, &|_| false, &cancel).is_err());
 }
 
 /// Of a table that several connections read, as its indexes tell.
@@ -122,7 +123,7 @@ fn a_freeze_mark_of_a_long_table_sees_new_change_numbers() {
     pair.source
         .sql("INSERT INTO zimbra.mailbox (id, group_id, account_id, index_volume_id) VALUES (135, 1, 'long', 2)");
     let dumps = [dump("mail_item", 135, 1135)];
-    let mark = || freeze_mark(&source, 135, &dumps, &cancel).unwrap();
+    let mark = || freeze_mark(&source, 135, &dumps, &|_| false, &cancel).unwrap();
     let first = mark();
     let of = |what: &str| {
         let sql = format!("SELECT {what} FROM mboxgroup1.mail_item WHERE mailbox_id = 135");
@@ -150,7 +151,7 @@ fn what_was_read_for_a_proof_stands_for_a_mark() {
     pair.source
         .sql("INSERT INTO zimbra.mailbox (id, group_id, account_id, index_volume_id) VALUES (136, 1, 'read', 2)");
     let dumps = [dump("mail_item", 136, 1136), dump("tag", 136, 1136)];
-    let mark = |dumps: &[Dump]| freeze_mark(&source, 136, dumps, &cancel).unwrap();
+    let mark = |dumps: &[Dump]| freeze_mark(&source, 136, dumps, &|_| false, &cancel).unwrap();
     let short = mark(&dumps[1..]);
     let options = InjectOptions::default();
     let inject = |held: Option<Held>| {
@@ -172,6 +173,76 @@ fn what_was_read_for_a_proof_stands_for_a_mark() {
         assert_eq!([set(99_000), set(345), set(344)], [1, 1, 0]);
     }
     assert_eq!(short.changes(&mark(&dumps), &[]), ["mboxgroup1.mail_item: was not there"]);
+}
+
+/// However long it is: no number tells of a row that was changed where it stands.
+#[test]
+fn a_freeze_mark_sees_contents_of_tables_without_change_numbers() {
+    let pair = Pair::shared();
+    let (source, cancel) = (pair.source.pool(), Cancel::default());
+    pair.source.sql(
+        "INSERT INTO zimbra.mailbox (id, group_id, account_id, index_volume_id) VALUES (137, 1, 'tags', 2);\n\
+         INSERT INTO mboxgroup1.tagged_item (mailbox_id, tag_id, item_id) SELECT 137, 64, seq FROM mboxgroup1.seq_300_to_20800",
+    );
+    let dumps = [dump("tagged_item", 137, 1137)];
+    // That all rows are read soon after is no mark of them: nothing tells what is written after that.
+    let mark = |is_read: bool| freeze_mark(&source, 137, &dumps, &|_| is_read, &cancel).unwrap();
+    let first = mark(true);
+    assert!(first.changes(&mark(false), &[]).is_empty());
+    pair.source.sql("UPDATE mboxgroup1.tagged_item SET tag_id = 65 WHERE mailbox_id = 137 AND item_id = 9000");
+    assert_eq!(first.changes(&mark(false), &[]), ["mboxgroup1.tagged_item: changed, 20501 rows then, 20501 now"]);
+}
+
+/// What others write at the destination after the comparison: to a short table, to what the copy wrote of a long one, and
+/// to the rest of that, as far as its numbers tell.
+#[test]
+fn what_is_written_to_the_copy_after_the_comparison_is_seen() {
+    let pair = Pair::shared();
+    let (source, destination, cancel) = (pair.source.pool(), pair.destination.pool(), Cancel::default());
+    messages(&pair.source, 138, 20_500);
+    messages(&pair.source, 139, 200);
+    let dumps = [dump("mail_item", 138, 1138), dump("mail_item", 139, 1139)];
+    let options = InjectOptions::default();
+    let held = inject_held(&source, &destination, &dumps, &options, &|_| Ok(()), &cancel).unwrap();
+    pair.source.sql(
+        "UPDATE mboxgroup1.mail_item SET unread = 0, mod_metadata = 90000 WHERE mailbox_id = 138 AND id = 5000;\n\
+         UPDATE mboxgroup1.mail_item SET unread = 0, mod_metadata = 90000 WHERE mailbox_id = 139 AND id = 300",
+    );
+    let held =
+        |dump: &Dump| held.iter().zip(&dumps).find(|(_, other)| *other == dump).map(|((_, held), _)| held.clone());
+    let compared = inject_compared(&source, &destination, &dumps, &held, &options, &|_| Ok(()), &cancel).unwrap();
+    let compared: Vec<_> = compared.into_iter().map(|(_, compared)| compared).collect();
+    let proof = proof_of(&compared);
+    assert!(proof.holds(), "{proof:?}");
+    let read = |is_known: bool| {
+        let tables: Vec<_> = dumps
+            .iter()
+            .zip(&proof.tables)
+            .zip(&compared)
+            .map(|((dump, proof), known)| Proved {
+                dump: dump.clone(),
+                proof,
+                compared: is_known.then(|| known.clone()),
+            })
+            .collect();
+        reread(&source, &destination, &tables, &[], &cancel).unwrap().len()
+    };
+    let [flag, back] = ["flags + 1", "flags - 1"];
+    let set = |what: &str, mailbox: u32, id: u32| {
+        let sql = format!("UPDATE mboxgroup1.mail_item SET {what} WHERE mailbox_id = {mailbox} AND id = {id}");
+        pair.destination.sql(&sql);
+    };
+    assert_eq!((read(true), read(false)), (0, 0));
+    for (mailbox, id, seen, seen_by_another_process) in [(1139, 320, 1, 1), (1138, 5000, 1, 0)] {
+        set(&format!("flags = {flag}"), mailbox, id);
+        assert_eq!((read(true), read(false)), (seen, seen_by_another_process), "{mailbox} {id}");
+        set(&format!("flags = {back}"), mailbox, id);
+    }
+    set("mod_metadata = mod_metadata + 1", 1138, 20_000);
+    assert_eq!((read(true), read(false)), (1, 1));
+    set("mod_metadata = mod_metadata - 1", 1138, 20_000);
+    pair.destination.sql("DELETE FROM mboxgroup1.mail_item WHERE mailbox_id = 1138 AND id = 20000");
+    assert_eq!((read(true), read(false)), (1, 1));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod batch;
 mod classical;
+mod crowd;
 mod files;
 mod lab;
 mod plot;
@@ -56,6 +57,8 @@ enum What {
     Files,
     /// Many mailboxes, one and four at a time.
     Batch,
+    /// How long users wait while other mailboxes are copied slowly.
+    Crowd,
     /// All of these.
     All,
 }
@@ -87,6 +90,9 @@ fn measure(arguments: &Arguments) -> Result<()> {
     }
     if is(What::Batch) {
         batch::measure(&bench()?, &print)?;
+    }
+    if is(What::Crowd) {
+        crowd::measure(&bench()?, &print)?;
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ pub struct Crowd {
     /// How many rounds of ten moves; all kinds come in twelve.
     #[arg(long, default_value_t = 12)]
     rounds: usize,
-    /// Begin no round after so many seconds.
+    /// Begin no round that would last beyond so many seconds.
     #[arg(long)]
     seconds: Option<u64>,
     /// Which round comes first.
@@ -101,11 +101,14 @@ impl Crowd {
     /// Carries the rounds out in labs at `dir`, made anew every now and then.
     pub fn act(&self, dir: &Path) -> Result<ExitCode> {
         let program = self.zlm.canonicalize().with_context(|| self.zlm.display().to_string())?;
-        let (began, mut sums, mut lab) = (Instant::now(), Sums::default(), fresh(dir)?);
+        let (began, mut longest) = (Instant::now(), Duration::ZERO);
+        let (mut sums, mut lab) = (Sums::default(), fresh(dir)?);
         for count in 0..self.rounds {
-            if self.seconds.is_some_and(|seconds| began.elapsed() > Duration::from_secs(seconds)) {
+            let is_over = |seconds| began.elapsed() + longest > Duration::from_secs(seconds);
+            if count > 0 && self.seconds.is_some_and(is_over) {
                 break;
             }
+            let begun = Instant::now();
             if count > 0 && count % ROUNDS == 0 {
                 lab = fresh(dir)?;
             }
@@ -119,6 +122,7 @@ impl Crowd {
                     lab = fresh(dir)?;
                 }
             }
+            longest = longest.max(begun.elapsed());
         }
         lab.down()?;
         match self.json {
@@ -263,15 +267,15 @@ impl Batch {
     }
 }
 
-/// Sends a signal to the zlm that works on a list.
+/// Sends a signal to the zlm that works on a list, and to what waits for it unless that is to hear of it only by its end:
+/// nsenter stops when its child does, and does not go on by itself.
 fn signal(list: &str, signal: Signal) -> Result<()> {
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let mut words = command.split(|byte| *byte == 0);
-        // Not what waits for it.
         let is_zlm = words.next().is_some_and(|program| program.starts_with(b"/opt/lab/bin/"));
-        if is_zlm && words.any(|word| word == list.as_bytes()) {
+        if words.any(|word| word == list.as_bytes()) && (is_zlm || signal == Signal::CONT) {
             kill_process(Pid::from_raw(pid).context("a pid")?, signal)?;
         }
     }
