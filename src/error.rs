@@ -77,6 +77,9 @@ impl Kind {
 /// Code of an error after which a run must touch nothing: it holds its account no more.
 const LOST: &str = "claim_lost";
 
+/// Code of an error of a switch of which nobody knows whether it happened.
+const UNSETTLED: &str = "switch_unsettled";
+
 /// Code of an error of work that was stopped because other work beside it failed.
 const BESIDE: &str = "stopped_beside";
 
@@ -116,6 +119,16 @@ impl Error {
     /// Whether it is one of those: the other failure is the one to tell.
     pub(crate) fn is_stopped_beside(&self) -> bool {
         self.kind == Kind::Cancelled && self.peer_code() == Some(BESIDE)
+    }
+
+    /// Marks it as one after which nobody knows whether the run has switched.
+    pub fn unsettled(self) -> Self {
+        self.code(UNSETTLED)
+    }
+
+    /// Whether it is one of those: no script can catch it, since nothing that it would do next can be known to be right.
+    pub fn is_unsettled(&self) -> bool {
+        self.peer_code() == Some(UNSETTLED)
     }
 
     /// Attaches the error that caused this one.

@@ -82,8 +82,8 @@ pub mod accounts {
     /// An empty text removes the attribute. A status is set together with the zimbraMailStatus the account has,
     /// since Zimbra would otherwise choose one.
     ///
-    /// Fails with `refused` for `zimbraMailHost`, which only `switch_to` sets, after a proof; with `peer` and
-    /// the fault's `code`; `unreachable`; `unequal` when the directory does not show the new values in time.
+    /// Fails with `refused` for `zimbraMailHost` and `zimbraMailTransport`, which only `switch_to` sets, after a
+    /// proof; with `peer` and the fault's `code`; `unreachable`; `unequal` when the directory does not show the new values in time.
     /// What it changed is set back when the run fails before the switch.
     ///
     /// In a plan: each attribute with its value now and then.
@@ -95,7 +95,7 @@ pub mod accounts {
     }
 
     /// The same with options: `unverified: true` lets `zimbraMailHost` be set though nobody proved that the copy
-    /// there is complete; the report says so.
+    /// there is complete; the report says so. From there on a run only goes forward, as behind `switch_to`.
     ///
     /// Example: `soap_modify(who, #{ zimbraMailHost: "store2.example.com" }, #{ unverified: true });`
     #[rhai_fn(volatile, return_raw, name = "soap_modify")]

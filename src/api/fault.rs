@@ -55,7 +55,7 @@ impl Fault {
     /// `error` thrown at the call that `ctx` stands for.
     ///
     /// A stop request cannot be caught: a script must not go on with what it was asked to leave. Nor can a lost
-    /// claim: what the script would go on with may be another run's by now.
+    /// claim: what the script would go on with may be another run's by now; nor a switch of which nobody knows.
     pub(crate) fn thrown(ctx: &NativeCallContext<'_>, error: Error) -> Box<EvalAltResult> {
         let position = ctx.call_position();
         let at = position.line().map(|line| Location {
@@ -74,7 +74,7 @@ impl Fault {
 
 /// Whether no script may go on after it.
 pub(super) fn is_final(error: &Error) -> bool {
-    error.kind() == Kind::Cancelled || error.is_lost()
+    error.kind() == Kind::Cancelled || error.is_lost() || error.is_unsettled()
 }
 
 /// Makes faults readable for scripts.

@@ -249,6 +249,8 @@ pub struct Limits {
     pub timeout: Option<u16>,
     /// Seconds to wait for an answer of SOAP; 120 unless set. Locking a mailbox may take a store 60.
     pub soap_timeout: Option<u16>,
+    /// Seconds after which a store carries a request out no more that it has not answered; 3600 unless set.
+    pub request_life: Option<u16>,
     /// Connections to one store's MariaDB that copy rows; 4 unless set.
     pub connections: Option<NonZeroU16>,
 }

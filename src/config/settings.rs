@@ -173,6 +173,18 @@ impl Config {
         Duration::from_secs(self.file.retry.patience.unwrap_or(600).into())
     }
 
+    /// How long a mailboxd may take to carry out a request, whether anybody still waits for the answer or not.
+    ///
+    /// Nothing in mailboxd ends a request that it works on: Jetty's idle times are those of connections and of threads
+    /// without work. What bounds it is the directory, by default 120 s for a connection from the pool
+    /// (`ldap_connect_pool_timeout`), 30 s to connect (`ldap_connect_timeout`) and 300 s for an answer
+    /// (`ldap_read_timeout`), the last two once more where a connection broke: 780 s each time. A `ModifyAccount` comes to
+    /// its change by way of two looks, where nothing is cached: 39 minutes. The rest is for a request that waited for
+    /// a thread until then.
+    pub fn request_life(&self) -> Duration {
+        seconds(self.file.limits.request_life, 3600)
+    }
+
     /// The rsync program on the stores.
     pub fn rsync_path(&self) -> String {
         self.file.rsync.path.as_ref().map_or_else(|| "rsync".to_owned(), |path| path.display().to_string())

@@ -148,7 +148,6 @@ impl Tries {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::Ordering;
 
     use super::*;
     use crate::cancel::Cancel;
@@ -236,7 +235,7 @@ mod tests {
         let gate = gate().patient(Duration::from_secs(2));
         gate.set_hurried(true);
         assert_eq!(insisted(&gate, broken), 1, "before the switch there is a way back");
-        gate.switched.store(true, Ordering::SeqCst);
+        gate.settle(crate::journal::Switched::Maybe).unwrap();
         assert_eq!(insisted(&gate, broken), 1, "nobody knows whether it has switched");
         gate.pass_switch();
         for error in [

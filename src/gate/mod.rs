@@ -7,21 +7,24 @@ mod again;
 mod failpoint;
 mod operation;
 mod part;
+mod requests;
 mod undo;
 
 pub use operation::{Effect, Kept, Operation, Watch};
 pub use part::Part;
 pub use undo::{Rollback, Undo};
 
+pub use crate::journal::{Sent, Switched};
+
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use failpoint::Passing;
 
 use crate::cancel::{Cancel, Deferral};
 use crate::error::{Context, Error, Kind, Result};
-use crate::journal::{Arrival, RunJournal, Switched};
+use crate::journal::{Arrival, RunJournal};
 use crate::report::{Event, Origin, PlanEntry, SharedReporter};
 
 /// Code of an error after which it is not known whether the peer acted.
@@ -50,7 +53,9 @@ pub struct Gate {
     plan: Mutex<Vec<PlanEntry>>,
     undo: Mutex<Vec<Undo>>,
     steps: Mutex<Vec<String>>,
-    switched: AtomicBool,
+    switched: Mutex<Switched>,
+    /// Requests of which nobody knows what came of them.
+    sent: Mutex<Vec<Sent>>,
     /// The parts of the run that can be undone by themselves.
     parts: Mutex<Vec<part::Open>>,
     /// Keeps a request to stop waiting once the run is past its switch for certain.
@@ -79,7 +84,8 @@ impl Gate {
             plan: Mutex::default(),
             undo: Mutex::default(),
             steps: Mutex::default(),
-            switched: AtomicBool::new(false),
+            switched: Mutex::new(Switched::No),
+            sent: Mutex::default(),
             parts: Mutex::default(),
             deferral: Mutex::default(),
             unordered: AtomicU64::new(0),
@@ -103,9 +109,10 @@ impl Gate {
     /// Keeps what happens in `journal`; what it has of the run already is not done again.
     pub fn with_journal(mut self, journal: RunJournal) -> Result<Self> {
         self.undo = Mutex::new(journal.undo_stack()?);
+        self.sent = Mutex::new(journal.unanswered()?);
         // Whatever fails before the switch comes by again: a run that may have switched undoes nothing.
         let switched = journal.switched()?;
-        self.switched = AtomicBool::new(switched != Switched::No);
+        self.switched = Mutex::new(switched);
         self.journal = Some(journal);
         if switched == Switched::Yes {
             self.pass_switch();
@@ -181,7 +188,7 @@ impl Gate {
         // What had to be known to be begun must be known to be done, too, before anything builds on it.
         let (number, durable) = match journal.arrive(name, &what, strict)? {
             Arrival::Done(value) if self.keeps(operation) => {
-                self.note_pivot(operation, Switched::Yes)?;
+                self.note_switched(operation, Switched::Yes)?;
                 return serde_json::from_value(value)
                     .context(Kind::Data, || format!("{name} {what}: what the journal has of it"));
             }
@@ -189,17 +196,15 @@ impl Gate {
             Arrival::Done(_) => return self.carry_out(operation),
             Arrival::Begun(number) => {
                 if let Some(output) = operation.observe()? {
-                    self.note_pivot(operation, Switched::Yes)?;
+                    self.note_switched(operation, Switched::Yes)?;
                     return self.kept(journal, number, operation, output, true);
                 }
-                self.note_pivot(operation, Switched::Maybe)?;
                 (number, true)
             }
             Arrival::New(number) => {
                 let undo = self.keep_undo(operation)?;
                 let durable = undo.is_some() || operation.is_pivot();
                 journal.begun(number, name, &what, undo.as_ref(), durable)?;
-                self.note_pivot(operation, Switched::Maybe)?;
                 (number, durable)
             }
         };
@@ -240,24 +245,38 @@ impl Gate {
     fn keeps<O: Operation>(&self, operation: &O) -> bool {
         match operation.kept() {
             Kept::Always => true,
-            Kept::UntilSwitch => self.has_switched(),
+            // What a switch that may still fail builds on must be so now.
+            Kept::UntilSwitch => self.is_past_switch(),
             Kept::Never => false,
         }
     }
 
     /// From the switch on a run only goes forward: what was done is part of the new home. Where nobody knows whether
-    /// it happened, nothing is undone before somebody has looked.
-    fn note_pivot<O: Operation>(&self, operation: &O, switched: Switched) -> Result<()> {
-        // A second switch that fails takes the first one not back.
-        if !operation.is_pivot() || self.is_past_switch() && switched != Switched::Yes {
+    /// it happened, nothing is undone before that is proved; and from a switch that happened nothing leads back.
+    fn note_switched<O: Operation>(&self, operation: &O, switched: Switched) -> Result<()> {
+        match operation.is_pivot() {
+            true => self.settle(switched),
+            false => Ok(()),
+        }
+    }
+
+    /// Keeps what is known of the switch. That it did not happen may be said of one that was begun only by whoever began it,
+    /// when it asked for nothing that may still come, and by whoever proved it.
+    pub fn settle(&self, switched: Switched) -> Result<()> {
+        if self.is_past_switch() {
             return Ok(());
         }
-        self.switched.store(switched != Switched::No, Ordering::SeqCst);
+        let keep = || self.journal.as_ref().map_or(Ok(()), |journal| journal.note_switched(switched));
         if switched == Switched::Yes {
+            *lock(&self.switched) = switched;
             self.pass_switch();
             lock(&self.undo).clear();
+            return keep();
         }
-        self.journal.as_ref().map_or(Ok(()), |journal| journal.note_switched(switched))
+        // Nothing is begun that the journal has no room for.
+        keep()?;
+        *lock(&self.switched) = switched;
+        Ok(())
     }
 
     /// From now on a first request to stop waits for the run's end, and the run insists on it.
@@ -297,6 +316,8 @@ impl Gate {
         log::debug!("{name}: {}", operation.describe());
         self.emit(&Event::Started { id, operation: name, what: operation.describe() });
         let started = Instant::now();
+        let before = self.switched();
+        self.note_switched(operation, Switched::Maybe)?;
         let allowed = || if operation.is_guarded() { self.check_guard() } else { Ok(()) };
         // As late as can be: a process may have stood still for hours.
         let apply = || allowed().and_then(|()| operation.apply(&Watch::new(self, id)));
@@ -316,14 +337,15 @@ impl Gate {
             Err(error) => self.emit(&Event::Failed { id, operation: name, error: error.to_string() }),
         }
         // An answer lost after the request was sent may hide a switch that happened; treating it as one that
-        // did not would roll back under a mailbox that is already in use.
+        // did not would roll back under a mailbox that is already in use. What was unknown before stays so.
         let switched = match &result {
             Ok(_) => Switched::Yes,
             Err(error) if error.peer_code() == Some(AMBIGUOUS) => Switched::Maybe,
-            Err(_) => Switched::No,
+            Err(_) => before,
         };
-        self.note_pivot(operation, switched)?;
-        result
+        self.note_switched(operation, switched)?;
+        let is_unsettled = operation.is_pivot() && self.switched() == Switched::Maybe;
+        result.map_err(|error| if is_unsettled { error.unsettled() } else { error })
     }
 
     /// The error, or that somebody asked to stop where that may be why: a signal to all processes may end the children
@@ -373,7 +395,12 @@ impl Gate {
 
     /// Whether the run has passed its switch, or may have.
     pub fn has_switched(&self) -> bool {
-        self.switched.load(Ordering::SeqCst)
+        self.switched() != Switched::No
+    }
+
+    /// Whether the run has passed its switch.
+    pub fn switched(&self) -> Switched {
+        *lock(&self.switched)
     }
 
     /// Undoes what was done, newest first, going on past what cannot be undone.

@@ -112,6 +112,11 @@ impl<'a> Watch<'a> {
         self.gate.cancel()
     }
 
+    /// The run's gate, for the requests that it keeps.
+    pub fn gate(&self) -> &Gate {
+        self.gate
+    }
+
     /// Fails when the run may have no effect any more; for an effect that comes a while after the operation began.
     pub fn check_guard(&self) -> Result<()> {
         self.gate.check_guard()

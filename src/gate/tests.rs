@@ -106,6 +106,93 @@ fn nothing_before_the_switch_is_undone_after_it() {
     assert!(gate.roll_back(|undo| take(&world, undo)).undone.is_empty());
 }
 
+/// A switch that fails with this.
+struct Switch(Option<Error>, Mutex<u32>);
+
+impl Switch {
+    fn fails(error: Option<Error>) -> Self {
+        Self(error, Mutex::default())
+    }
+}
+
+impl Operation for Switch {
+    type Output = ();
+
+    fn name(&self) -> &'static str {
+        "switch"
+    }
+
+    fn describe(&self) -> String {
+        "host".to_owned()
+    }
+
+    fn pretend(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn is_pivot(&self) -> bool {
+        true
+    }
+
+    fn apply(&self, _: &Watch<'_>) -> Result<()> {
+        *self.1.lock().unwrap() += 1;
+        self.0.as_ref().map_or(Ok(()), |error| Err(Error::from_json(&error.to_json())))
+    }
+}
+
+#[test]
+fn from_a_switch_that_happened_nothing_leads_back_in_memory_and_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = journaled(folder.path(), false);
+    let refused = || Switch::fails(Some(Error::new(Kind::Refused, "is elsewhere")));
+    gate.pass(&refused()).unwrap_err();
+    assert_eq!(gate.switched(), Switched::No, "nothing was asked for");
+    gate.pass(&Switch::fails(None)).unwrap();
+    for error in [Error::new(Kind::Refused, "is elsewhere"), Error::new(Kind::Peer, "no answer").code(AMBIGUOUS)] {
+        gate.pass(&Switch::fails(Some(error))).unwrap_err();
+        assert_eq!(gate.switched(), Switched::Yes);
+        assert_eq!(gate.journal().unwrap().switched().unwrap(), Switched::Yes);
+    }
+    gate.settle(Switched::No).unwrap();
+    gate.journal().unwrap().note_switched(Switched::Maybe).unwrap();
+    assert_eq!((gate.switched(), gate.journal().unwrap().switched().unwrap()), (Switched::Yes, Switched::Yes));
+}
+
+#[test]
+fn a_switch_that_may_have_happened_stays_so_until_somebody_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = Mutex::default();
+    let gate = journaled(folder.path(), false);
+    gate.pass(&put(&world, "a")).unwrap();
+    let lost = Error::new(Kind::Unreachable, "no answer").code(AMBIGUOUS);
+    let error = gate.pass(&Switch::fails(Some(lost))).unwrap_err();
+    assert!(error.is_unsettled());
+    drop(gate);
+    let gate = journaled(folder.path(), true);
+    assert_eq!(gate.switched(), Switched::Maybe);
+    gate.pass(&put(&world, "a")).unwrap();
+    let error = gate.pass(&Switch::fails(Some(Error::new(Kind::Peer, "no")))).unwrap_err();
+    assert_eq!((gate.switched(), error.is_unsettled()), (Switched::Maybe, true));
+    gate.settle(Switched::No).unwrap();
+    assert_eq!(gate.roll_back(|undo| take(&world, undo)).undone, ["take a"]);
+}
+
+#[test]
+fn requests_are_kept_until_it_is_known_what_came_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = journaled(folder.path(), false);
+    let first = gate.sends("store1", "a".into()).unwrap();
+    let other = gate.sends("store1", "b".into()).unwrap();
+    let again = gate.sends("store1", "a".into()).unwrap();
+    gate.is_known(again);
+    gate.is_known(other);
+    let open = gate.unanswered();
+    assert_eq!(open.iter().map(|sent| (sent.number, sent.is_repeated)).collect::<Vec<_>>(), [(first, true)]);
+    gate.journal().unwrap().end(crate::journal::State::Unfinished, None).unwrap();
+    drop(gate);
+    assert_eq!(journaled(folder.path(), true).unanswered(), open);
+}
+
 #[test]
 fn a_stop_request_lets_nothing_more_through() {
     let world = Mutex::default();

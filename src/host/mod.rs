@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nesting::Nesting;
+use outcome::Next;
 use resolver::Library;
 use rhai::{AST, Dynamic, Engine, Map, Scope};
 
@@ -34,7 +35,7 @@ use crate::cancel::Cancel;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::gate::{Gate, Mode};
-use crate::journal::{Journal, Pinned, Record, RunJournal, Switched};
+use crate::journal::{Journal, Pinned, Record, RunJournal};
 use crate::report::{Event, SharedReporter, Silent};
 use crate::run::{Asker, Run};
 use crate::site::Site;
@@ -187,14 +188,13 @@ impl Host {
                 Error::new(Kind::Refused, message).hint(format!("zlm rollback {run}, then start the script anew"))
             );
         }
-        let subject = record.subject.clone();
         let Pinned { script, text, modules, options } = record.pinned.clone();
         let host = Self { pinned: modules, ..self.clone() };
         let checked = host.check(&Script::from_text(script, text))?;
         let args = arguments(&checked.options, &options)?;
         let site = Arc::new(Site::new(self.config.clone(), self.cancel.clone())?);
         let without = outcome::left_out(&site, &record, without)?;
-        let again = Some((taken_up(&site, &journal, run, subject)?, record));
+        let again = Some((journal.take_up(run)?, record));
         let (mode, reporter) = (Mode::Live, self.reporter.clone());
         let begun = Begun { args, options, without, mode, reporter, again, above: Vec::new() };
         host.run_on(site, &checked, begun)
@@ -213,10 +213,10 @@ impl Host {
         let cancel = self.cancel.patient();
         let site = Arc::new(Site::new(self.config.clone(), cancel.clone())?);
         let without = outcome::left_out(&site, &record, without)?;
-        let journal = taken_up(&site, &journal, run, record.subject.clone())?;
+        let journal = journal.take_up(run)?;
         let gate = Gate::new(run, Mode::Live, &cancel, self.reporter.clone()).with_journal(journal)?;
         let run = Arc::new(Run::new(gate, &site, self.asker.clone()).leaving_out(without));
-        outcome::roll_back(&run, &record)
+        outcome::roll_back(&run, &record, &self.cancel)
     }
 
     /// This host's journal. Fails with [`Kind::Usage`] where it keeps none.
@@ -250,8 +250,9 @@ impl Host {
         }
         let run = Arc::new(Run::new(gate, &site, self.asker.clone()).leaving_out(begun.without));
         run.set_nested(Arc::new(Nesting::new(self.clone(), &checked.script, begun.above)));
+        let is_again = record.is_some();
         if let Some(record) = record {
-            match outcome::take_up(&run, &record, false) {
+            match outcome::take_up(&run, &record, Next::Resume, &self.cancel) {
                 Ok(true) => {}
                 Ok(false) => return outcome::had_ended(&run, &record, started),
                 Err(error) => return outcome::not_taken_up(&run, &record, started, error),
@@ -262,22 +263,12 @@ impl Host {
         let mut scope = scope(begun.args);
         let result = stack::unbroken(|| engine.eval_ast_with_scope::<Dynamic>(&mut scope, &checked.ast))
             .map(|value| presentable(&run, value));
-        Ok(outcome::settle(&run, started, result))
+        Ok(outcome::settle(&run, started, result, is_again))
     }
 
     fn library(&self, folder: Option<PathBuf>) -> Library {
         Library::new(self.stdlib.clone(), folder, self.pinned.clone())
     }
-}
-
-/// Takes a run up. One that died when it was about to switch, and whose mailbox the directory has where it was, has not:
-/// it can be undone as ever.
-fn taken_up(site: &Site, journal: &Journal, run: &str, subject: Option<serde_json::Value>) -> Result<RunJournal> {
-    let journal = journal.take_up(run)?;
-    if journal.switched()? == Switched::Maybe && outcome::is_at_source(site, subject) {
-        journal.note_switched(Switched::No)?;
-    }
-    Ok(journal)
 }
 
 /// What a run begins with.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::diagnostic::without_position;
 use super::script;
 use crate::api::{Fault, Location};
+use crate::cancel::Cancel;
 use crate::error::{Context, Error, Kind, Result};
 use crate::gate::Rollback;
 use crate::journal::{self, Record, Switched};
@@ -130,11 +131,13 @@ impl Outcome {
         if failure.error.is_lost() {
             return None;
         }
-        let Subject { email, status, dest, .. } = self.subject.as_ref()?;
         let run = &self.run;
+        if self.switched && self.journaled {
+            return Some(format!("zlm resume {run}"));
+        }
+        let Subject { email, status, dest, .. } = self.subject.as_ref()?;
         match (self.switched, failure.not_undone.is_empty(), self.journaled) {
-            (true, _, true) => Some(format!("zlm resume {run}")),
-            (true, _, false) => Some(format!("zlm run scripts/finish.rhai --email {email} --status {status}")),
+            (true, ..) => Some(format!("zlm run scripts/finish.rhai --email {email} --status {status}")),
             (false, false, true) => Some(format!("zlm rollback {run}")),
             (false, false, false) => {
                 Some(format!("zlm run scripts/undo.rhai --email {email} --dest {dest} --status {status}"))
@@ -170,23 +173,33 @@ impl Outcome {
     }
 }
 
-/// Undoes a run that is not at work any more.
+/// What becomes of a run that is taken up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It goes on.
+    Resume,
+    /// It is undone.
+    Undo,
+}
+
+/// Undoes a run that is not at work any more. A request to stop by `cancel` ends the wait for what may still switch.
 ///
 /// Fails with [`Kind::Refused`] when the mailbox has its new home, as the journal or the directory says.
-pub(super) fn roll_back(run: &Arc<Run>, record: &Record) -> Result<Outcome> {
+pub(super) fn roll_back(run: &Arc<Run>, record: &Record, cancel: &Cancel) -> Result<Outcome> {
     let started = Instant::now();
     if let Some(subject) = subject_of(record)? {
-        let now = ops::state::look(&run.site, &subject)?;
-        if record.switched == Switched::Yes || now.store.as_deref() == Some(&subject.dest) {
-            return Err(Error::new(
-                Kind::Refused,
-                format!("run {}: {now}: the move has switched and only goes forward", run.id),
-            )
-            .hint(format!("zlm resume {}", run.id)));
-        }
+        refuse_to_go_back(run, &subject, record.switched)?;
     }
-    if !take_up(run, record, true)? {
-        return had_ended(run, record, started).map(|outcome| Outcome { rolled_back: true, ..outcome });
+    match take_up(run, record, Next::Undo, cancel) {
+        Ok(true) => {}
+        Ok(false) => {
+            return had_ended(run, record, started).map(|outcome| Outcome { rolled_back: true, ..outcome });
+        }
+        Err(error) if run.gate.switched() == Switched::Maybe => return not_taken_up(run, record, started, error),
+        Err(error) => return Err(error),
+    }
+    if let Some(subject) = run.subject() {
+        refuse_to_go_back(run, &subject, run.gate.switched())?;
     }
     let error = Error::new(Kind::Cancelled, format!("run {}: rolled back", run.id));
     let mut failure = Failure::new(error);
@@ -197,11 +210,13 @@ pub(super) fn roll_back(run: &Arc<Run>, record: &Record) -> Result<Outcome> {
     Ok(Outcome { rolled_back: true, ..outcome(run, started, serde_json::Value::Null, Some(failure)) })
 }
 
-/// Whether the directory says that the mailbox is where it was before the run. What cannot be told is not so.
-pub(super) fn is_at_source(site: &Site, subject: Option<serde_json::Value>) -> bool {
-    let subject: Option<Subject> = subject.and_then(|value| serde_json::from_value(value).ok());
-    let now = subject.as_ref().and_then(|subject| ops::state::look(site, subject).ok());
-    now.zip(subject).is_some_and(|(now, subject)| now.store.as_deref() == Some(&subject.source))
+fn refuse_to_go_back(run: &Run, subject: &Subject, switched: Switched) -> Result<()> {
+    let now = ops::state::look(&run.site, subject)?;
+    if switched != Switched::Yes && now.store.as_deref() != Some(&subject.dest) {
+        return Ok(());
+    }
+    let message = format!("run {}: {now}: the move has switched and only goes forward", run.id);
+    Err(Error::new(Kind::Refused, message).hint(format!("zlm resume {}", run.id)))
 }
 
 /// The servers that a run leaves out which is taken up again: those that it left out before, and `more`.
@@ -225,9 +240,14 @@ fn subject_of(record: &Record) -> Result<Option<Subject>> {
 /// Takes up a run that is not at work any more: first of all the claims that it had. Gives whether it is still to be
 /// ended.
 ///
+/// Whether it may have switched is found out as soon as nobody else can ask for that any more. One that goes on need not
+/// know: it asks once more. One that is undone waits until it is known, and so does one that begins anew.
+///
 /// # Errors
-/// One that [`Error::is_lost`] when another run claims its account; its record then says so.
-pub(super) fn take_up(run: &Arc<Run>, record: &Record, is_undone: bool) -> Result<bool> {
+/// One that [`Error::is_lost`] when another run claims its account; its record then says so. [`Kind::Cancelled`] for a request
+/// to stop by `cancel` while it waits.
+pub(super) fn take_up(run: &Arc<Run>, record: &Record, next: Next, cancel: &Cancel) -> Result<bool> {
+    let is_undone = next == Next::Undo;
     if let Some(subject) = subject_of(record)? {
         run.set_subject(subject);
     }
@@ -239,7 +259,10 @@ pub(super) fn take_up(run: &Arc<Run>, record: &Record, is_undone: bool) -> Resul
             end(run, journal::State::TakenOver, Some(&error.to_string()));
         }
     })?;
-    if is_open && is_rebuilt && !is_undone {
+    if is_open {
+        ops::late::settle(run, &run.site, (is_rebuilt || is_undone).then_some(cancel))?;
+    }
+    if is_open && is_rebuilt && !is_undone && !run.gate.has_switched() {
         begin_anew(run)?;
     }
     // What it did is not done again, but the user waits since then.
@@ -306,6 +329,10 @@ fn undo(run: &Run, site: &Site, failure: &mut Failure) {
     let Rollback { undone, failed, .. } = run.gate.roll_back(|undo| ops::undo::perform(run, site, undo));
     failure.undone = undone;
     failure.not_undone = failed;
+    if failure.not_undone.is_empty() {
+        let came = ops::late::came_after_all(run, site).map(|error| ("zimbraMailHost".to_owned(), error));
+        failure.not_undone.extend(came.or_else(|| left_to_come(run, site)));
+    }
     if let Some(at) = failure.not_undone.iter().position(|(_, error)| error.is_lost()) {
         // What is left is another run's to undo.
         failure.error = Arc::new(failure.not_undone.swap_remove(at).1);
@@ -313,6 +340,12 @@ fn undo(run: &Run, site: &Site, failure: &mut Failure) {
     } else if failure.not_undone.is_empty() {
         failure.not_undone = run.claims.release_own(&run.id);
     }
+}
+
+/// Sees out what the run asked for and may still come, so that an account stays as it is told to be. Gives what is left of that.
+fn left_to_come(run: &Run, site: &Site) -> Option<(String, Error)> {
+    let what = || format!("what run {} asked for, and may still come", run.id);
+    ops::late::see_out(run, site, site.cancel()).err().map(|error| (what(), error))
 }
 
 /// How a run that failed stands.
@@ -325,10 +358,17 @@ fn ending(run: &Run, failure: &Failure) -> journal::State {
 }
 
 /// Ends a run: undoes what it did when it failed before its switch, and looks where the mailbox is now.
-pub(super) fn settle(run: &Arc<Run>, started: Instant, result: Result<Dynamic, Box<EvalAltResult>>) -> Outcome {
+///
+/// One that is taken up `again`, and fails while nobody knows whether it has switched, waits until that is known.
+pub(super) fn settle(
+    run: &Arc<Run>,
+    started: Instant,
+    result: Result<Dynamic, Box<EvalAltResult>>,
+    again: bool,
+) -> Outcome {
     let (value, failure) = match result {
         Ok(value) => (serde_json::to_value(&value).unwrap_or_default(), let_go(run)),
-        Err(error) => (serde_json::Value::Null, Some(fail(run, &error))),
+        Err(error) => (serde_json::Value::Null, Some(fail(run, &error, again))),
     };
     let state = match &failure {
         None => journal::State::Done,
@@ -367,6 +407,13 @@ fn outcome(run: &Run, started: Instant, value: serde_json::Value, failure: Optio
 
 /// Lets go of what a run held that ended well. What is left of that is a failure: it keeps others away.
 fn let_go(run: &Run) -> Option<Failure> {
+    if !run.gate.is_dry()
+        && let Some(left) = left_to_come(run, &run.site)
+    {
+        let error = Error::new(left.1.kind(), format!("run {}: is done, but for {}: {}", run.id, left.0, left.1));
+        let state = run.subject().and_then(|subject| ops::state::look(&run.site, &subject).ok());
+        return Some(Failure { not_undone: vec![left], state, ..Failure::new(error) });
+    }
     let mut not_undone = run.claims.release(|hold| run.gate.insist(|| hold.release()));
     let state = || run.subject().and_then(|subject| ops::state::look(&run.site, &subject).ok());
     if let Some(at) = not_undone.iter().position(|(_, error)| error.is_lost()) {
@@ -379,7 +426,7 @@ fn let_go(run: &Run) -> Option<Failure> {
     Some(Failure { not_undone, state, ..Failure::new(error) })
 }
 
-fn fail(run: &Arc<Run>, error: &EvalAltResult) -> Failure {
+fn fail(run: &Arc<Run>, error: &EvalAltResult, again: bool) -> Failure {
     let (error, at) = cause(error);
     let mut failure = Failure { at, ..Failure::new(error) };
     if run.gate.is_dry() {
@@ -387,6 +434,12 @@ fn fail(run: &Arc<Run>, error: &EvalAltResult) -> Failure {
     }
     // New connections, since the old ones may be broken; and the request to stop must not stop the way back.
     let site = Site::new(run.site.config().clone(), run.site.cancel().patient()).map(Arc::new);
+    if let (Ok(site), false) = (&site, failure.error.is_lost()) {
+        let wait = (again && failure.error.kind() != Kind::Cancelled).then(|| run.site.cancel());
+        if let Err(error) = ops::late::settle(run, site, wait) {
+            log::warn!("run {}: whether it has switched: {error}", run.id);
+        }
+    }
     if let (Ok(site), false, false) = (&site, run.gate.has_switched(), failure.error.is_lost()) {
         undo(run, site, &mut failure);
     }

@@ -64,14 +64,15 @@ impl Host {
     }
 
     fn before(&self, before: Before, reconciled: &mut Reconciled) -> Result<()> {
-        let Before { run, memory, pinned, undo, notes } = before;
+        let Before { run, memory, pinned, undo, may_have_switched, notes } = before;
         reconciled.notes.extend(notes);
         let email = &reconciled.email;
         match (self.has_open(&run)?, pinned) {
             (true, _) => reconciled.notes.push(format!("run {run} is in this host's journal")),
             (false, Some(pinned)) => {
                 let subject = serde_json::to_value(&memory.subject).unwrap_or_default();
-                let rebuilt = Rebuilt { run: &run, email, subject: &subject, pinned: &pinned, undo: &undo };
+                let rebuilt =
+                    Rebuilt { run: &run, email, subject: &subject, pinned: &pinned, undo: &undo, may_have_switched };
                 self.open_journal()?.rebuild(&rebuilt)?;
                 reconciled.notes.push(format!("run {run} is in this host's journal now, made anew from its claim"));
             }

@@ -9,6 +9,7 @@ mod part;
 mod rebuild;
 mod run;
 mod schema;
+mod sent;
 #[cfg(test)]
 mod tests;
 mod undo;
@@ -16,6 +17,7 @@ mod undo;
 pub use part::PART;
 pub use rebuild::Rebuilt;
 pub use run::{Arrival, RunJournal};
+pub use sent::{SENT, Sent};
 pub use undo::Undo;
 
 use std::collections::BTreeMap;
@@ -82,16 +84,19 @@ pub enum Switched {
     No,
     /// It has.
     Yes,
-    /// The switch was begun, and nobody has looked what came of it.
+    /// The switch was begun, and nobody knows what came of it.
     Maybe,
 }
+
+/// The number of [`Switched::Maybe`] in journals of before requests were written down.
+const MAYBE_OF_OLD: i64 = 2;
 
 impl Switched {
     fn number(self) -> i64 {
         match self {
             Switched::No => 0,
             Switched::Yes => 1,
-            Switched::Maybe => 2,
+            Switched::Maybe => 3,
         }
     }
 
@@ -282,10 +287,12 @@ impl Journal {
         let db = self.db();
         let reading = || format!("run {run}: reading its operations");
         let mut query = db
-            .prepare("SELECT number, name, what, done, undone, error FROM operation WHERE run = ? ORDER BY number")
+            .prepare(
+                "SELECT number, name, what, done, undone, error FROM operation WHERE run = ? AND name <> ? ORDER BY number",
+            )
             .context(Kind::Io, reading)?;
         let rows = query
-            .query_map([run], |row| {
+            .query_map([run, SENT], |row| {
                 Ok(Step {
                     number: row.get(0)?,
                     operation: row.get(1)?,

@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::{Journal, Pinned, State, Undo, now};
+use super::{Journal, MAYBE_OF_OLD, Pinned, State, Switched, Undo, now};
 use crate::error::{Context, Kind, Result};
 
 /// The name of what stands for all that a run did whose journal was lost; no script does it.
@@ -20,6 +20,8 @@ pub struct Rebuilt<'a> {
     pub pinned: &'a str,
     /// What takes away what it may have done, oldest first.
     pub undo: &'a [Undo],
+    /// Whether it may have asked for its switch before it died.
+    pub may_have_switched: bool,
 }
 
 impl Journal {
@@ -27,7 +29,8 @@ impl Journal {
     ///
     /// Fails with [`Kind::Held`] while a process has the run, and [`Kind::Data`] for a script that cannot be read.
     pub fn rebuild(&self, rebuilt: &Rebuilt<'_>) -> Result<()> {
-        let Rebuilt { run, email, subject, pinned, undo } = rebuilt;
+        let Rebuilt { run, email, subject, pinned, undo, may_have_switched } = rebuilt;
+        let switched = if *may_have_switched { MAYBE_OF_OLD } else { Switched::No.number() };
         let _lock = self.lock_file(run)?;
         serde_json::from_str::<Pinned>(pinned).context(Kind::Data, || format!("run {run}: its script"))?;
         let writing = || format!("run {run}: writing the journal");
@@ -42,7 +45,7 @@ impl Journal {
             transaction.execute("DELETE FROM operation WHERE run = ?", [run])?;
             transaction.execute("DELETE FROM run WHERE run = ?", [run])?;
             transaction.execute(
-                "INSERT INTO run (run, state, email, began, version, pinned, subject) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO run (run, state, email, began, version, pinned, subject, switched) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 params![
                     run,
                     State::Running.word(),
@@ -50,7 +53,8 @@ impl Journal {
                     now(),
                     env!("CARGO_PKG_VERSION"),
                     pinned,
-                    subject.to_string()
+                    subject.to_string(),
+                    switched
                 ],
             )?;
             for (at, (undo, what)) in undo.iter().enumerate() {

@@ -8,8 +8,9 @@ use rusqlite::params;
 use serde_json::Value;
 
 use super::rebuild::REBUILT;
+use super::sent::SENT;
 use super::undo::Undo;
-use super::{Journal, State, Switched, now};
+use super::{Journal, MAYBE_OF_OLD, State, Switched, now};
 use crate::error::{Context, Error, Kind, Result};
 
 /// What an operation finds when it comes to the gate.
@@ -100,8 +101,9 @@ impl RunJournal {
                 let (key, number, done, result, error) = read().context(Kind::Data, reading)?;
                 let result = result.map(|text| serde_json::from_str(&text)).transpose().context(Kind::Data, reading)?;
                 memory.last = memory.last.max(number);
-                if key.0 == REBUILT {
-                    // No step of the script: it only says how to undo what is not known to have happened.
+                if key.0 == REBUILT || key.0 == SENT {
+                    // No step of the script: one says how to undo what is not known to have happened, the other what was
+                    // asked for.
                     continue;
                 }
                 memory.found.insert(key, Kept { number, done, result, error });
@@ -216,13 +218,22 @@ impl RunJournal {
             .map(drop)
     }
 
-    /// Keeps whether the mailbox has its new home.
+    /// Keeps whether the mailbox has its new home. Where it has, nothing takes that back.
     pub fn note_switched(&self, switched: Switched) -> Result<()> {
+        let sql = "UPDATE run SET switched = ?1 WHERE run = ?2 AND switched <> ?3";
         self.journal
             .db()
-            .execute("UPDATE run SET switched = ? WHERE run = ?", params![switched.number(), self.run])
+            .execute(sql, params![switched.number(), self.run, Switched::Yes.number()])
             .context(Kind::Io, || self.writing())
             .map(drop)
+    }
+
+    /// Whether the switch was begun by a zlm that did not write down what it sent, or in a journal that was lost.
+    pub fn keeps_no_requests(&self) -> Result<bool> {
+        let db = self.journal.db();
+        let sql = "SELECT switched = ? FROM run WHERE run = ?";
+        db.query_row(sql, params![MAYBE_OF_OLD, self.run], |row| row.get(0))
+            .context(Kind::Io, || format!("run {}: reading whether it has switched", self.run))
     }
 
     /// Whether the mailbox has its new home.

@@ -111,7 +111,7 @@ impl Operation for Abandon {
         if let Some(mail_status) = &self.account.mail_status {
             attributes.insert("zimbraMailStatus".to_owned(), vec![mail_status.clone()]);
         }
-        soap_modify::set(&self.site, &self.account.id, &attributes, watch.cancel())?;
+        soap_modify::set(&self.site, watch.gate(), &self.account.id, &attributes, watch.cancel())?;
         for text in flush_caches::accounts(&self.site, &self.account.id, &[])? {
             watch.warn(text);
         }

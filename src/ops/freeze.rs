@@ -1,18 +1,20 @@
 //! Locking the mailbox at the source, and the last difference.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use super::inject::{InjectAll, Remember};
+use super::late::{self, Asked};
 use super::readings::Readings;
 use super::stage::Move;
 use super::undo::to_undo;
 use crate::blobs::IndexList;
 use crate::clients::db::Identity;
 use crate::error::{Error, Kind, Result};
-use crate::gate::{Gate, Operation, Undo, Watch};
+use crate::gate::{AMBIGUOUS, Gate, Operation, Undo, Watch};
 use crate::rows::{self, BlobRef, Compared, Dump, FreezeMark, InjectOptions, Injected};
 use crate::run::Run;
 use crate::site::Site;
@@ -36,6 +38,8 @@ pub struct Freeze {
     index: Mutex<Option<IndexList>>,
     /// What was compared under the freeze.
     compared: Arc<Readings<Compared>>,
+    /// Whether the account has got its new home by it.
+    pub(super) switched: AtomicBool,
 }
 
 impl Freeze {
@@ -93,6 +97,7 @@ pub fn freeze(run: &Run, mv: &Arc<Move>) -> Result<Freeze> {
         blob_writes: super::blobs::writes(mv),
         index: Mutex::default(),
         compared: Arc::default(),
+        switched: AtomicBool::new(false),
     })
 }
 
@@ -142,7 +147,7 @@ impl Operation for Lockout {
         unlock.to_undo(self.mv.survey.account.address.as_str()).map(Some)
     }
 
-    fn apply(&self, _: &Watch<'_>) -> Result<()> {
+    fn apply(&self, watch: &Watch<'_>) -> Result<()> {
         let (account, source) = (&self.mv.survey.account, &self.mv.survey.source);
         let (admin, server) = (self.site.admin()?, self.site.server(source)?);
         let known = admin.get_account(source, &account.id, &["zimbraAccountStatus"], Some(&server.id))?;
@@ -151,33 +156,37 @@ impl Operation for Lockout {
             let message = format!("account {}: {source} knows it as {status}, not in maintenance", account.address);
             return Err(Error::new(Kind::Refused, message).hint("call account::close(who) before freeze(mv)"));
         }
-        match admin.lockout_start(source, &account.id) {
-            // Locked already: by the request whose answer was lost, or by a run before this one.
-            Err(error) if error.peer_code() == Some("mail.MAINTENANCE") => Ok(()),
-            Err(error) if error.peer_code() == Some(crate::gate::AMBIGUOUS) => {
-                match admin.lockout_start(source, &account.id) {
-                    Err(error) if error.peer_code() == Some("mail.MAINTENANCE") => Ok(()),
-                    answer => answer,
-                }
-            }
+        let asked = Asked::Lock { account: account.id.clone() };
+        let request = || late::send(watch.gate(), source, &asked, || admin.lockout_start(source, &account.id));
+        let answer = match request() {
+            Err(error) if error.peer_code() == Some(AMBIGUOUS) => request(),
             answer => answer,
+        };
+        match answer {
+            Ok(number) => watch.gate().is_known(number),
+            // Locked already: by the request whose answer was lost, or by a run before this one.
+            Err(error) if error.peer_code() == Some("mail.MAINTENANCE") => {
+                late::note_locked(watch.gate(), &account.id, true);
+            }
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 }
 
-/// Unlocks, and sees that the mailbox can be used again. One that is not locked is well.
-pub(super) fn unlock(site: &Site, unlock: &Unlock) -> Result<()> {
+/// Unlocks, and sees that the mailbox can be used again. One that is not locked is well. Gives whether mailboxd knew of a lock.
+pub(super) fn unlock(site: &Site, unlock: &Unlock) -> Result<bool> {
     let Unlock { store, account_id } = unlock;
     let admin = site.admin()?;
-    match admin.lockout_end(store, account_id) {
+    let was_locked = match admin.lockout_end(store, account_id) {
         // The lock lives in mailboxd's memory: where nobody listens any more there is none.
-        Err(error) if error.is_connection_refused() => return Ok(()),
+        Err(error) if error.is_connection_refused() => return Ok(false),
         Err(error) if !matches!(error.peer_code(), Some("service.NOT_FOUND" | "mail.MAINTENANCE")) => {
             return Err(error);
         }
         // Whatever mailboxd knows of locks, the mailbox itself says whether it is locked.
-        _ => {}
-    }
+        answer => answer.is_ok(),
+    };
     match site.server(store).and_then(|server| admin.get_mailbox(store, account_id, Some(&server.id))) {
         Err(error) if error.peer_code() == Some("mail.MAINTENANCE") => {
             let message =
@@ -185,7 +194,25 @@ pub(super) fn unlock(site: &Site, unlock: &Unlock) -> Result<()> {
             Err(Error::new(Kind::Peer, message).because(error))
         }
         // Anything else is no word on the lock.
-        _ => Ok(()),
+        _ => Ok(was_locked),
+    }
+}
+
+/// The same on a run's way back.
+pub(super) fn take_lock_off(run: &Run, site: &Site, lock: &Unlock) -> Result<()> {
+    if unlock(site, lock)? {
+        late::note_locked(&run.gate, &lock.account_id, false);
+    }
+    Ok(())
+}
+
+/// Whether a mailbox is locked on its store, by its own word.
+pub(super) fn is_locked(site: &Site, Unlock { store, account_id }: &Unlock) -> Result<bool> {
+    let server = site.server(store)?;
+    match site.admin()?.get_mailbox(store, account_id, Some(&server.id)) {
+        Ok(_) => Ok(false),
+        Err(error) if error.peer_code() == Some("mail.MAINTENANCE") => Ok(true),
+        Err(error) => Err(error),
     }
 }
 
@@ -221,7 +248,7 @@ impl Operation for LetIn {
         let home = account.mail_host.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("account {}: zimbraMailHost is not set", account.address))
         })?;
-        unlock(&self.site, &Unlock { store: home, account_id: account.id })
+        unlock(&self.site, &Unlock { store: home, account_id: account.id }).map(drop)
     }
 }
 

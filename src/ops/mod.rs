@@ -11,6 +11,7 @@ pub mod freeze;
 pub mod index;
 pub mod inject;
 pub mod kept;
+pub mod late;
 pub mod ldap_get;
 pub mod lists;
 pub mod look;

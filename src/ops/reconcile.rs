@@ -70,6 +70,8 @@ pub struct Before {
     pub pinned: Option<String>,
     /// What takes away what it may have done, oldest first.
     pub undo: Vec<Undo>,
+    /// Whether it may have asked for its switch: the copy could be opened already.
+    pub may_have_switched: bool,
     /// What is left as it is, and why.
     pub notes: Vec<String>,
 }
@@ -233,6 +235,8 @@ impl Found {
         let source = memory.subject.source.parse()?;
         undo.push(Unlock { store: source, account_id: account.id.clone() }.to_undo(address)?);
         let published = store::mailbox_by_account(&mut session, account.id.as_str())?;
+        // The copy that a run goes back to carries the account's id all the time.
+        let may_have_switched = published.is_some() && account.status == AccountStatus::Maintenance;
         if let Some(row) = published.filter(|row| memory.kept != Some(row.id)) {
             let is_own = self.claims.iter().any(|(at, claim)| at == dest.as_str() && claim.mailbox == Some(row.id));
             if !is_own {
@@ -245,6 +249,13 @@ impl Found {
             let staged = staged_as(&row, placeholder, false, store.groups()?.get());
             undo.push(Unpublish { store: dest, staged, account_id: account.id.clone() }.to_undo()?);
         }
-        Ok(Verdict::Before(Box::new(Before { run, memory, pinned: claim.by.pinned.clone(), undo, notes })))
+        Ok(Verdict::Before(Box::new(Before {
+            run,
+            memory,
+            pinned: claim.by.pinned.clone(),
+            undo,
+            may_have_switched,
+            notes,
+        })))
     }
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::flow::wait;
+use super::late::{self, Asked};
 use super::undo::to_undo;
 use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Result};
-use crate::gate::{Operation, Undo, Watch};
+use crate::gate::{AMBIGUOUS, Gate, Operation, Undo, Watch};
 use crate::report::Event;
 use crate::run::Run;
 use crate::site::Site;
@@ -20,6 +21,10 @@ use crate::zimbra::ids::ZimbraId;
 
 /// Attribute names and all their values; no value unsets one.
 pub type Attributes = BTreeMap<String, Vec<String>>;
+
+/// The attribute that names an account's store, and the one that names its mail's.
+pub(super) const HOST: &str = "zimbraMailHost";
+const TRANSPORT: &str = "zimbraMailTransport";
 
 /// How long the directory may take to show what a store has written.
 const READ_BACK: Duration = Duration::from_secs(20);
@@ -33,15 +38,15 @@ const RESEND: Duration = Duration::from_secs(2);
 pub fn modify(run: &Run, account: &Account, attributes: Vec<(String, Vec<String>)>, unverified: bool) -> Result<()> {
     let mut attributes: Attributes = attributes.into_iter().map(|(name, values)| (name, meant(values))).collect();
     let is = |name: &str, wanted: &str| name.eq_ignore_ascii_case(wanted);
-    if attributes.keys().any(|name| is(name, "zimbraMailHost")) {
+    if let Some(name) = home_in(&attributes) {
         if !unverified {
             return Err(Error::new(
                 Kind::Refused,
-                format!("account {}: zimbraMailHost is set by switch_to, after a proof", account.address),
+                format!("account {}: {name} is set by switch_to, after a proof", account.address),
             )
-            .hint("#{ unverified: true } sets it all the same; the user then finds whatever is there"));
+            .hint("#{ unverified: true } sets it all the same, as a switch; the user then finds whatever is there"));
         }
-        let text = format!("account {}: zimbraMailHost is set although nobody proved the copy there", account.address);
+        let text = format!("account {}: {name} is set although nobody proved the copy there", account.address);
         run.gate.emit(&Event::Warned { text });
     }
     let status = attributes.iter().find(|(name, _)| is(name, "zimbraAccountStatus")).map(|(_, v)| v.concat());
@@ -129,6 +134,9 @@ impl Operation for SoapModify {
     }
 
     fn undo(&self) -> Result<Option<Undo>> {
+        if self.is_pivot() {
+            return Ok(None);
+        }
         let now = self.site.account(&self.account.id)?;
         let attributes: Attributes =
             self.attributes.keys().map(|name| (name.clone(), now.entry.all(name).to_vec())).collect();
@@ -137,17 +145,27 @@ impl Operation for SoapModify {
         restore.to_undo(self.account.address.as_str()).map(Some)
     }
 
+    /// Whoever names another store, by whatever name, switches.
+    fn is_pivot(&self) -> bool {
+        names_home(&self.attributes)
+    }
+
+    fn observe(&self) -> Result<Option<()>> {
+        Ok((self.is_pivot() && shows(&self.site.account(&self.account.id)?, &self.attributes)).then_some(()))
+    }
+
     fn apply(&self, watch: &Watch<'_>) -> Result<()> {
         // As the account was when it was read: who becomes active again is as locked out or suspended as before.
         let attributes = with_following(self.attributes.clone(), &self.account.entry);
-        set(&self.site, &self.account.id, &attributes, watch.cancel())
+        let cancel = if self.is_pivot() { watch.cancel().patient() } else { watch.cancel().clone() };
+        set(&self.site, watch.gate(), &self.account.id, &attributes, &cancel)
     }
 }
 
 /// Sets attributes back to what they were, and lets every store know. The account is restored once the directory has it: a
 /// store that cannot be told is told of, since it forgets by itself what it knew.
 pub(super) fn restore(run: &Run, site: &Site, restore: &Restore) -> Result<()> {
-    match set(site, &restore.account_id, &restore.attributes, site.cancel()) {
+    match set(site, &run.gate, &restore.account_id, &restore.attributes, site.cancel()) {
         Err(error) if error.kind() == Kind::Unreachable => {
             log::warn!("{error}; setting the attributes in the directory itself");
             set_in_directory(site, &restore.account_id, &restore.attributes)?;
@@ -182,8 +200,8 @@ fn set_in_directory(site: &Site, id: &ZimbraId, attributes: &Attributes) -> Resu
 
 /// Sets attributes through the account's home, then waits until the directory's master shows them. What Zimbra makes
 /// otherwise along with the status is set once more by itself.
-pub(super) fn set(site: &Site, id: &ZimbraId, attributes: &Attributes, cancel: &Cancel) -> Result<()> {
-    let Some(status) = status_in(attributes) else { return ask(site, id, attributes, cancel) };
+pub(super) fn set(site: &Site, gate: &Gate, id: &ZimbraId, attributes: &Attributes, cancel: &Cancel) -> Result<()> {
+    let Some(status) = status_in(attributes) else { return ask(site, gate, id, attributes, cancel) };
     let (following, own): (Attributes, Attributes) =
         attributes.clone().into_iter().partition(|(name, _)| follows_status(name));
     let account = site.account(id)?;
@@ -195,7 +213,7 @@ pub(super) fn set(site: &Site, id: &ZimbraId, attributes: &Attributes, cancel: &
             let forced = status.forced_mail_status().map(|forced| vec![forced.to_owned()]);
             (name.clone(), forced.unwrap_or_else(|| values.clone()))
         }));
-        ask(site, id, &first, cancel)?;
+        ask(site, gate, id, &first, cancel)?;
     }
     let now = site.account(id)?;
     let mut left: Attributes = following.clone();
@@ -207,7 +225,17 @@ pub(super) fn set(site: &Site, id: &ZimbraId, attributes: &Attributes, cancel: &
         // Without a status no reason is taken; the one that is in force changes nothing else.
         left.extend(attributes.clone().into_iter().filter(|(name, _)| is_status(name)));
     }
-    ask(site, id, &left, cancel)
+    ask(site, gate, id, &left, cancel)
+}
+
+/// Whether attributes name a store: the account's, or that of its mail.
+pub(super) fn names_home(attributes: &Attributes) -> bool {
+    home_in(attributes).is_some()
+}
+
+fn home_in(attributes: &Attributes) -> Option<&str> {
+    let is_home = |name: &&String| [HOST, TRANSPORT].iter().any(|home| name.eq_ignore_ascii_case(home));
+    attributes.keys().find(is_home).map(String::as_str)
 }
 
 fn is_status(name: &str) -> bool {
@@ -238,10 +266,13 @@ fn with_following(mut attributes: Attributes, entry: &Entry) -> Attributes {
     attributes
 }
 
-/// Asks the account's home to set attributes, and waits until the directory's master shows them. An answer that was
-/// lost is settled by what the directory shows.
-fn ask(site: &Site, id: &ZimbraId, attributes: &Attributes, cancel: &Cancel) -> Result<()> {
+/// Asks the account's home to set attributes, and waits until the directory's master shows them.
+///
+/// What the directory shows settles an answer that was lost; what it does not show may still come. So whatever fails from
+/// then on is as unknown as that: the refusal of a second request says nothing of the first, and a stop nothing of either.
+fn ask(site: &Site, gate: &Gate, id: &ZimbraId, attributes: &Attributes, cancel: &Cancel) -> Result<()> {
     let account = site.account(id)?;
+    late::note_carried_out(gate, &account);
     if shows(&account, attributes) {
         return Ok(());
     }
@@ -250,22 +281,26 @@ fn ask(site: &Site, id: &ZimbraId, attributes: &Attributes, cancel: &Cancel) -> 
         .clone()
         .ok_or_else(|| Error::new(Kind::NotFound, format!("account {}: has no zimbraMailHost", account.address)))?;
     let list: Vec<(&str, Vec<String>)> = attributes.iter().map(|(n, v)| (n.as_str(), v.clone())).collect();
-    let lost = |sent: &Result<()>| sent.as_ref().is_err_and(|e| e.peer_code() == Some(crate::gate::AMBIGUOUS));
+    let asked = Asked::Modify { account: id.clone(), attributes: attributes.clone() };
     let admin = site.admin()?;
-    let mut sent = admin.modify_account(&home, id, &list);
+    let request = || late::send(gate, &home, &asked, || admin.modify_account(&home, id, &list));
+    let is_shown = |limit| shown_within(site, id, attributes, limit, cancel).map_err(|error| error.code(AMBIGUOUS));
+    let lost = |sent: &Result<i64>| sent.as_ref().is_err_and(|e| e.peer_code() == Some(AMBIGUOUS));
+    let mut sent = request();
     if lost(&sent) {
-        if shown_within(site, id, attributes, RESEND, cancel)? {
+        if is_shown(RESEND)? {
+            late::note_carried_out(gate, &site.account(id)?);
             return Ok(());
         }
-        // The directory says that it was not done. It sets the same values, so that a first request that is only
-        // late does no harm.
-        sent = admin.modify_account(&home, id, &list);
+        // It sets the same values, so that a first request that is only late does no harm by itself.
+        sent = request().map_err(|error| error.code(AMBIGUOUS));
     }
     // A refusal is final; only an answer that got lost may hide a success.
     if sent.is_err() && !lost(&sent) {
-        return sent;
+        return sent.map(drop);
     }
-    if shown_within(site, id, attributes, READ_BACK, cancel)? {
+    if is_shown(READ_BACK)? {
+        sent.into_iter().for_each(|number| gate.is_known(number));
         return Ok(());
     }
     Err(sent.err().unwrap_or_else(|| {
@@ -275,6 +310,7 @@ fn ask(site: &Site, id: &ZimbraId, attributes: &Attributes, cancel: &Cancel) -> 
         )
         .hint("is the directory's master reachable from that store, and is its ldap_master_url right?")
         .retryable()
+        .code(AMBIGUOUS)
     }))
 }
 
@@ -292,7 +328,7 @@ fn shown_within(site: &Site, id: &ZimbraId, attributes: &Attributes, limit: Dura
     }
 }
 
-fn shows(account: &Account, attributes: &Attributes) -> bool {
+pub(super) fn shows(account: &Account, attributes: &Attributes) -> bool {
     attributes.iter().all(|(name, values)| shows_values(account, name, values))
 }
 

@@ -1,6 +1,7 @@
 //! The new home: the row gets its account, the directory its store.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -29,13 +30,20 @@ pub fn switch(run: &Run, dest: &Arc<Store>, proof: &Arc<Verified>) -> Result<()>
         let message = format!("switch to {}: the proof is for a copy on {}", dest.name(), mv.survey.dest);
         return Err(Error::new(Kind::Refused, message));
     }
+    if proof.freeze.switched.load(Ordering::SeqCst) {
+        let message =
+            format!("account {}: is on {} already: the proof was used", mv.survey.account.address, dest.name());
+        return Err(Error::new(Kind::Refused, message));
+    }
     match mv.goes_back() {
         true => run.gate.pass(&Recount { mv: mv.clone() })?,
         false => run.gate.pass(&Publish { mv: mv.clone() })?,
     }
     run.gate.pass(&Settle { proof: proof.clone(), patience: run.site.config().patience() })?;
     run.gate.pass(&Still { site: run.site.clone(), freeze: proof.freeze.clone() })?;
-    run.gate.pass(&Switch { site: run.site.clone(), proof: proof.clone() })
+    run.gate.pass(&Switch { site: run.site.clone(), proof: proof.clone() })?;
+    proof.freeze.switched.store(true, Ordering::SeqCst);
+    Ok(())
 }
 
 /// Puts the real account id into the row, which only then can be opened.
@@ -272,8 +280,10 @@ impl Operation for Switch {
             ));
         }
         watch.check_guard()?;
-        let attributes = Attributes::from([("zimbraMailHost".to_owned(), vec![survey.dest.to_string()])]);
-        soap_modify::set(&self.site, &survey.account.id, &attributes, watch.cancel())
+        let attributes = Attributes::from([(soap_modify::HOST.to_owned(), vec![survey.dest.to_string()])]);
+        // Whoever asks to stop in between would leave it open whether this has happened.
+        let patient = watch.cancel().patient();
+        soap_modify::set(&self.site, watch.gate(), &survey.account.id, &attributes, &patient)
             .map_err(|error| unknown(self, error))?;
         let now = self.site.account(&survey.account.id).map_err(|error| error.code(AMBIGUOUS))?;
         match &now.transport {
@@ -294,11 +304,19 @@ impl Switch {
     }
 }
 
-/// An error of the switch, marked as one after which nobody knows, unless the directory still has the old host.
+/// An error of the switch, marked as one after which nobody knows, unless it is a refusal and the directory still has the
+/// old host.
 fn unknown(switch: &Switch, error: Error) -> Error {
     let survey = &switch.proof.freeze.mv.survey;
+    if error.peer_code() == Some(AMBIGUOUS) {
+        return error.hint(format!(
+            "nobody knows whether {} has done it, or will: `zlm resume` asks again; nothing is undone before mailboxd is \
+             started again there, or so much time has passed that it cannot any more",
+            survey.source
+        ));
+    }
     match switch.site.account(&survey.account.id) {
-        Ok(now) if now.mail_host.as_ref() == Some(&survey.source) && error.peer_code() != Some(AMBIGUOUS) => error,
+        Ok(now) if now.mail_host.as_ref() == Some(&survey.source) => error,
         _ => error.code(AMBIGUOUS),
     }
 }

@@ -26,7 +26,7 @@ pub fn perform(run: &Run, site: &Site, undo: &Undo) -> Result<()> {
     match undo.operation.as_str() {
         "count_back" => kept::count_back(site, claims, &arguments(undo)?),
         "restore_attributes" => soap_modify::restore(run, site, &arguments(undo)?),
-        "unlock" => freeze::unlock(site, &arguments(undo)?),
+        "unlock" => freeze::take_lock_off(run, site, &arguments(undo)?),
         "unpublish" => switch::unpublish(site, claims, &arguments(undo)?),
         "unstage" => {
             let unstage: stage::Unstage = arguments(undo)?;

@@ -9,6 +9,8 @@ mod files;
 mod guards;
 #[cfg(feature = "failpoints")]
 mod killed;
+#[cfg(feature = "failpoints")]
+mod late;
 mod meanwhile;
 mod onward;
 mod peers;

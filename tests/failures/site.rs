@@ -20,7 +20,11 @@ pub struct Site(Turn);
 
 /// A healthy lab; waits until a test is done with one.
 pub fn site() -> Site {
-    Site(LABS.take(Lab::rest).expect("a lab boots"))
+    let site = Site(LABS.take(Lab::rest).expect("a lab boots"));
+    for store in STORES {
+        let _ = std::fs::remove_file(site.settings(store));
+    }
+    site
 }
 
 impl std::ops::Deref for Site {
@@ -150,7 +154,19 @@ impl Site {
         let all: Vec<&str> = [program.as_str()].into_iter().chain(words.iter().copied()).collect();
         let mut command = host.command("zimbra", &all);
         command.env("TMPDIR", "/var/tmp").env("ZLM_FAILPOINT", failpoint);
+        if self.settings(host.name).exists() {
+            command.env("ZLM_CONFIG", "/var/tmp/settings.toml");
+        }
         command
+    }
+
+    /// Settings of every `zlm` on a store from now on, as long as this test has the lab.
+    pub fn configure(&self, store: &str, settings: &str) {
+        std::fs::write(self.settings(store), settings).unwrap();
+    }
+
+    fn settings(&self, store: &str) -> PathBuf {
+        self.host(store).unwrap().dir.join("tmp/settings.toml")
     }
 
     /// Runs a move of the mailbox to store2 on store1.
@@ -384,6 +400,8 @@ impl Site {
     #[cfg(feature = "failpoints")]
     #[track_caller]
     pub fn take_away(&self, mailbox: &Mailbox) {
+        // Without its journal nobody can tell whether it asked for its switch: that is waited for.
+        self.configure("store2", "[limits]\nrequest_life = 5\n");
         self.reconcile_at_store2(mailbox);
         self.zlm("store2", &["rollback", &self.run_of(mailbox)]).assert(0, &[]);
     }

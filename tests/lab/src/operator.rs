@@ -245,7 +245,11 @@ fn write_settings(host: &Host, settings: &str) -> Result<()> {
         host,
         SETTINGS,
         0o600,
-        format!("[log]\nfile = \"/opt/zimbra/{LOG}\"\n[journal]\ndir = \"/opt/zimbra/zlm/journal\"\n{settings}"),
+        // Nothing takes long here: a request of which nobody knows is over soon.
+        format!(
+            "[log]\nfile = \"/opt/zimbra/{LOG}\"\n[journal]\ndir = \"/opt/zimbra/zlm/journal\"\n\
+             [limits]\nrequest_life = 5\n{settings}"
+        ),
     )
 }
 

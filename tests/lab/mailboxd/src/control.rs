@@ -120,15 +120,22 @@ fn yes(is: bool) -> String {
     if is { "yes" } else { "no" }.into()
 }
 
-/// `REQUEST MODE [COUNT]`.
+/// `REQUEST [then] MODE [COUNT]`.
 fn fault(store: &Store, request: &str, words: &[&str]) -> Result<(), String> {
+    let (is_next, words) = match words {
+        ["then", rest @ ..] => (true, rest),
+        all => (false, all),
+    };
     let (mode, taken) = Mode::parse(words)?;
     let count = match words[taken..] {
         [] => None,
         [count] => Some(count.parse().map_err(|_| format!("{count} is not a count"))?),
         _ => return Err("too many words".into()),
     };
-    store.script.add(request, mode, count);
+    match is_next {
+        true => store.script.then(request, mode, count),
+        false => store.script.add(request, mode, count),
+    }
     Ok(())
 }
 

@@ -95,6 +95,9 @@ fn run(options: &Options) -> Result<(), String> {
     let admin_port = listen("zimbraAdminPort", 7071)?;
     let lmtp_port = listen("zimbraLmtpBindPort", 7025)?;
     let control = control::bind(&options.control)?;
+    let pid_file = options.zimbra_home.join("log/zmmailboxd_java.pid");
+    std::fs::write(&pid_file, format!("{}\n", std::process::id()))
+        .map_err(|e| format!("{}: cannot write: {e}", pid_file.display()))?;
 
     let background = Arc::clone(&store);
     thread::spawn(move || mailbox::index::run(&background));

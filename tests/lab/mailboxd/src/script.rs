@@ -1,6 +1,6 @@
 //! Faults on demand: what happens to the next requests of a name.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,6 +22,8 @@ pub enum Mode {
     ApplyThenHang(Duration),
     /// It is done, and answered, only after this time: when the client may have given up.
     Late(Duration),
+    /// It is done two times, one right after the other; the second is answered.
+    Twice,
     /// As if the token had expired.
     AuthExpired,
     /// The connection ends; for all requests (`*`), before TLS begins.
@@ -46,6 +48,7 @@ impl Mode {
             "hang" => (Self::Hang(seconds()?), 2),
             "apply-then-hang" => (Self::ApplyThenHang(seconds()?), 2),
             "late" => (Self::Late(seconds()?), 2),
+            "twice" => (Self::Twice, 1),
             "auth-expired" => (Self::AuthExpired, 1),
             "unreachable" => (Self::Unreachable, 1),
             other => return Err(format!("{other} is not a mode")),
@@ -62,14 +65,22 @@ impl Mode {
     }
 }
 
-/// The faults that wait for their requests.
+/// What happens one after the other, each to so many requests; to all from then on without a number.
+type Queue = VecDeque<(Mode, Option<u32>)>;
+
+/// The faults that wait for their requests, by the requests' names.
 #[derive(Default)]
-pub struct Script(Mutex<HashMap<String, (Mode, Option<u32>)>>);
+pub struct Script(Mutex<HashMap<String, Queue>>);
 
 impl Script {
     /// From now on, for `count` requests or until cleared. `*` stands for every request.
     pub fn add(&self, request: &str, mode: Mode, count: Option<u32>) {
-        self.0.lock().insert(bare(request), (mode, count));
+        self.0.lock().insert(bare(request), VecDeque::from([(mode, count)]));
+    }
+
+    /// The same for those that come after the ones that are scripted already.
+    pub fn then(&self, request: &str, mode: Mode, count: Option<u32>) {
+        self.0.lock().entry(bare(request)).or_default().push_back((mode, count));
     }
 
     /// No more faults.
@@ -81,20 +92,25 @@ impl Script {
     pub fn take(&self, request: &str) -> Option<Mode> {
         let mut faults = self.0.lock();
         let key = [bare(request), "*".to_string()].into_iter().find(|k| faults.contains_key(k))?;
-        let (mode, count) = faults.get_mut(&key)?;
+        let queue = faults.get_mut(&key)?;
+        let (mode, count) = queue.front_mut()?;
         let mode = mode.clone();
         if let Some(left) = count {
             *left = left.saturating_sub(1);
             if *left == 0 {
-                faults.remove(&key);
+                queue.pop_front();
             }
+        }
+        if queue.is_empty() {
+            faults.remove(&key);
         }
         Some(mode)
     }
 
     /// Whether no connection may even begin.
     pub fn unreachable(&self) -> bool {
-        let unreachable = self.0.lock().get("*").is_some_and(|(mode, _)| *mode == Mode::Unreachable);
+        let unreachable =
+            self.0.lock().get("*").and_then(|all| all.front()).is_some_and(|(mode, _)| *mode == Mode::Unreachable);
         unreachable && self.take("*").is_some()
     }
 }
@@ -115,6 +131,11 @@ mod tests {
         assert_eq!(script.take("GetAccountRequest"), None);
         assert_eq!(script.take("ModifyAccount"), Some(Mode::DropBefore));
         assert_eq!(script.take("modifyaccountrequest"), Some(Mode::DropBefore));
+        assert_eq!(script.take("ModifyAccount"), None);
+        script.add("ModifyAccount", Mode::Twice, Some(1));
+        script.then("ModifyAccount", Mode::DropBefore, Some(1));
+        assert_eq!(script.take("ModifyAccount"), Some(Mode::Twice));
+        assert_eq!(script.take("ModifyAccount"), Some(Mode::DropBefore));
         assert_eq!(script.take("ModifyAccount"), None);
         script.add("*", Mode::Unreachable, None);
         assert!(script.unreachable() && script.unreachable());

@@ -84,7 +84,7 @@ pub fn serve(store: &Arc<Store>, body: &str) -> Reply {
 }
 
 /// Does what a script says with a request, and the request itself where the script leaves it alone.
-fn scripted(mode: Option<Mode>, line: &mut Line, apply: impl FnOnce(&mut Line) -> Reply) -> Reply {
+fn scripted(mode: Option<Mode>, line: &mut Line, mut apply: impl FnMut(&mut Line) -> Reply) -> Reply {
     let Some(mode) = mode else { return apply(line) };
     if let Some(fault) = mode.fault() {
         line.outcome = format!("scripted {}", fault.code);
@@ -93,6 +93,10 @@ fn scripted(mode: Option<Mode>, line: &mut Line, apply: impl FnOnce(&mut Line) -
     match mode {
         Mode::Late(time) => {
             thread::sleep(time);
+            apply(line)
+        }
+        Mode::Twice => {
+            apply(line);
             apply(line)
         }
         Mode::ApplyThenHang(time) => {
@@ -228,6 +232,7 @@ mod tests {
         assert_eq!(run(Mode::ApplyThenDrop), (true, true, "ok, answer dropped".into()));
         assert_eq!(run(Mode::Hang(soon)), (false, true, "hung, not done".into()));
         assert_eq!(run(Mode::ApplyThenHang(soon)), (true, false, "ok, answered late".into()));
+        assert_eq!(run(Mode::Twice), (true, false, "ok".into()));
         assert_eq!(run(Mode::Late(soon)), (true, false, "ok".into()));
         assert_eq!(run(Mode::Fail("service.FAILURE".into())), (false, false, "scripted service.FAILURE".into()));
         assert_eq!(run(Mode::AuthExpired), (false, false, "scripted service.AUTH_EXPIRED".into()));
