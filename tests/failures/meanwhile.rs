@@ -69,6 +69,22 @@ fn written_between_proof_and_switch() {
     assert_text("written-while-frozen", &written.mailbox, &ended);
 }
 
+/// The destination was read before: what is written there afterwards is not what was proved.
+#[test]
+fn copy_written_between_proof_and_switch() {
+    let site = site();
+    let mailbox = site.mailbox();
+    let to = u32::try_from(site.next_number()).unwrap();
+    let mut zlm = site.start_paused_move(&mailbox, "switch_to(");
+    zlm.wait_for("paused");
+    let table = items_of(to);
+    site.sql("store2", &format!("UPDATE {table} SET flags = flags + 1 WHERE mailbox_id = {to} AND type = 5 LIMIT 1"));
+    site.go_on();
+    let ended = zlm.end();
+    site.assert_rolled_back(&mailbox);
+    ended.assert(1, &["changed since it was compared: ", "mail_item", "something else writes to the copy"]);
+}
+
 #[test]
 fn long_table_written_between_copy_and_proof() {
     let (written, ended) = Written::during_a_move(MANY, "let proof");
