@@ -37,6 +37,49 @@ pub trait Nested: Send + Sync {
         options: &BTreeMap<String, String>,
         log: Option<&str>,
     ) -> Result<serde_json::Value>;
+
+    /// What is wrong with each of these maps of options for the script at `path`, before anything is run.
+    fn check_options(&self, parent: &Run, path: &str, options: &[BTreeMap<String, String>]) -> Result<Vec<Vec<Error>>>;
+}
+
+/// How one of several runs ended, or stands, that a run starts for the entries of a list.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Entered {
+    /// The account, as the list has it; `outcome` has it too.
+    #[serde(skip)]
+    pub email: String,
+    /// `done`, `failed`, `refused`, `held`, `unfinished`, `partial`, `stopped` or `not begun`.
+    #[serde(rename = "outcome")]
+    pub word: &'static str,
+    /// What its run says of itself.
+    #[serde(flatten)]
+    pub outcome: serde_json::Value,
+}
+
+impl Entered {
+    /// How many there are of each kind; none where there are none at all.
+    pub fn counted(entries: &[Self]) -> Option<serde_json::Value> {
+        let count = |word: &str| entries.iter().filter(|entry| entry.word == word).count();
+        let (done, not_begun) = (count("done"), count("not begun"));
+        let failed = entries.len() - done - not_begun;
+        let counted =
+            || serde_json::json!({ "accounts": entries.len(), "done": done, "failed": failed, "not_begun": not_begun });
+        (!entries.is_empty()).then(counted)
+    }
+
+    /// How it ended, on one line.
+    pub fn words(&self) -> String {
+        let text = |name: &str| self.outcome.get(name).and_then(serde_json::Value::as_str);
+        let seconds = |name: &str| self.outcome.get(name).and_then(serde_json::Value::as_f64).unwrap_or_default();
+        match (self.word, text("message")) {
+            ("done", _) if seconds("frozen_s") > 0.0 => {
+                format!("done in {:.2} s, frozen {:.3} s", seconds("seconds"), seconds("frozen_s"))
+            }
+            ("done", _) => format!("done in {:.2} s", seconds("seconds")),
+            ("not begun", _) | (_, None) => self.word.to_owned(),
+            (word, Some(message)) => format!("{word}: {message}"),
+        }
+    }
 }
 
 /// What all operations of one run share.
@@ -52,6 +95,8 @@ pub struct Run {
     subject: Mutex<Option<Subject>>,
     frozen: Mutex<Frozen>,
     nested: OnceLock<Arc<dyn Nested>>,
+    /// What became of the entries of its lists.
+    entered: Mutex<Vec<Entered>>,
     /// Servers that are not told: they do not answer.
     without: Vec<String>,
     asker: Option<Asker>,
@@ -83,6 +128,7 @@ impl Run {
             subject: Mutex::default(),
             frozen: Mutex::default(),
             nested: OnceLock::new(),
+            entered: Mutex::default(),
             without: Vec::new(),
             asker,
         }
@@ -178,10 +224,38 @@ impl Run {
         options: &BTreeMap<String, String>,
         log: Option<&str>,
     ) -> Result<serde_json::Value> {
-        match self.nested.get() {
-            Some(nested) => nested.run_script(self, path, options, log),
-            None => Err(Error::new(Kind::Usage, format!("{path}: this host runs no other scripts"))),
+        self.nested(path)?.run_script(self, path, options, log)
+    }
+
+    /// What is wrong with each of these maps of options for another script.
+    ///
+    /// Fails where the script is wrong itself.
+    pub fn check_options(&self, path: &str, options: &[BTreeMap<String, String>]) -> Result<Vec<Vec<Error>>> {
+        self.nested(path)?.check_options(self, path, options)
+    }
+
+    fn nested(&self, path: &str) -> Result<&Arc<dyn Nested>> {
+        self.nested.get().ok_or_else(|| Error::new(Kind::Usage, format!("{path}: this host runs no other scripts")))
+    }
+
+    /// Notes entries of a list that will have a run each; gives the number of the first one.
+    pub fn enter(&self, entries: impl Iterator<Item = Entered>) -> usize {
+        let mut entered = lock(&self.entered);
+        let first = entered.len();
+        entered.extend(entries);
+        first
+    }
+
+    /// Notes how one of them ended.
+    pub fn note_ended(&self, at: usize, how: Entered) {
+        if let Some(entry) = lock(&self.entered).get_mut(at) {
+            *entry = how;
         }
+    }
+
+    /// How the entries of its lists ended, or stand.
+    pub fn entered(&self) -> Vec<Entered> {
+        lock(&self.entered).clone()
     }
 }
 

@@ -72,6 +72,14 @@ impl Fault {
     }
 }
 
+/// What a script gave back though it failed: the `value` of the map that it threw.
+pub(crate) fn thrown_value(error: &EvalAltResult) -> Option<Dynamic> {
+    match error.unwrap_inner() {
+        EvalAltResult::ErrorRuntime(value, _) => value.read_lock::<rhai::Map>()?.get("value").cloned(),
+        _ => None,
+    }
+}
+
 /// Whether no script may go on after it.
 pub(super) fn is_final(error: &Error) -> bool {
     error.kind() == Kind::Cancelled || error.is_lost() || error.is_unsettled()

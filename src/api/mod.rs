@@ -13,6 +13,7 @@ mod options;
 mod rows;
 mod stores;
 
+pub(crate) use fault::thrown_value;
 pub use fault::{Fault, Location};
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Maps of options: what each function takes, read into a struct, so that a misspelt name is an error.
 
+use std::collections::BTreeMap;
+
 use rhai::{Dynamic, Map};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
@@ -146,6 +148,30 @@ pub(super) struct RunScript {
     pub(super) log: Option<String>,
 }
 
+/// Options of `read_list`: the script that its entries are for, and how it will be run.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ReadList {
+    /// The script.
+    pub(super) script: Option<String>,
+    /// Options of every entry; its own win.
+    pub(super) options: BTreeMap<String, Dynamic>,
+    /// Whether each account's events go to a log of its own.
+    pub(super) separate_log: bool,
+}
+
+/// Options of `run_each`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RunEach {
+    /// Options of every entry; its own win.
+    pub(super) options: BTreeMap<String, Dynamic>,
+    /// How many run at once.
+    pub(super) jobs: Option<usize>,
+    /// Whether each account's events go to a log of its own.
+    pub(super) separate_log: bool,
+}
+
 /// Gives the names of a struct's fields.
 type Names = fn() -> Vec<&'static str>;
 
@@ -163,6 +189,8 @@ pub(super) const TABLE: &[(&str, usize, Names)] = &[
     ("parallel", 1, names::<Parallel>),
     ("notify", 1, names::<Notify>),
     ("run_script", 2, names::<RunScript>),
+    ("read_list", 1, names::<ReadList>),
+    ("run_each", 2, names::<RunEach>),
 ];
 
 /// Reads the options of `function` out of a script's map.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::error::Error;
-use crate::host::{Failure, Outcome};
+use crate::host::{Entered, Failure, Outcome};
 use crate::report::{Event, Origin, PlanEntry, Reporter};
 
 /// How often a long operation is heard of where there is no terminal.
@@ -207,6 +207,22 @@ pub(super) fn print_plan(plan: &[PlanEntry]) {
         }
     }
     print_line(&format!("{} effects planned; nothing was changed", plan.len()));
+}
+
+/// Prints how each entry of a list ended, and what is left to do for it.
+pub(super) fn print_entries(entries: &[Entered]) {
+    let width = entries.iter().map(|entry| entry.email.len()).max().unwrap_or(0);
+    for entry in entries {
+        print_line(&format!("{:<width$}  {}", entry.email, entry.words()));
+        if entry.word == "done" {
+            continue;
+        }
+        for (name, label) in [("hint", "help"), ("state", "now"), ("next", "next")] {
+            if let Some(text) = entry.outcome.get(name).and_then(serde_json::Value::as_str) {
+                print_line(&format!("{:<width$}  {label}: {text}", ""));
+            }
+        }
+    }
 }
 
 /// Prints what a script gave back: a map line by line, anything else as JSON.

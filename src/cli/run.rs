@@ -106,10 +106,15 @@ pub(super) fn show(outcome: &Outcome, json: bool, dry_run: bool) {
         console::print_line(&line);
         return;
     }
-    match &outcome.failure {
-        Some(failure) => console::print_failure(outcome, failure),
-        None if dry_run => console::print_plan(&outcome.plan),
-        None => console::print_value(&outcome.value),
+    if dry_run && (outcome.failure.is_none() || !outcome.plan.is_empty()) {
+        console::print_plan(&outcome.plan);
+    }
+    console::print_entries(&outcome.entries);
+    if !dry_run {
+        console::print_value(&outcome.value);
+    }
+    if let Some(failure) = &outcome.failure {
+        console::print_failure(outcome, failure);
     }
 }
 
@@ -183,7 +188,7 @@ fn argument(option: &ScriptOption) -> Arg {
         OptionType::Int => arg.value_name("N").allow_negative_numbers(true),
         OptionType::Path => arg.value_name("PATH"),
         OptionType::Duration => arg.value_name("TIME"),
-        OptionType::String => arg.value_name("TEXT"),
+        OptionType::String | OptionType::Store => arg.value_name("TEXT"),
         OptionType::List => arg.value_name("TEXT").action(ArgAction::Append),
     }
 }

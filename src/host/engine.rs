@@ -34,9 +34,10 @@ pub(super) fn compiler(library: Library, extensions: &[Extension]) -> Engine {
     // Rhai's defaults differ between debug and release builds.
     engine.set_max_call_levels(64);
     engine.set_max_expr_depths(64, 64);
-    engine.set_max_string_size(1024 * 1024);
-    engine.set_max_array_size(100_000);
-    engine.set_max_map_size(10_000);
+    // What is inside is counted with it: the outcomes of a list of accounts are an array of maps with texts.
+    engine.set_max_string_size(128 * 1024 * 1024);
+    engine.set_max_array_size(200_000);
+    engine.set_max_map_size(2_000_000);
     engine.set_max_modules(100);
     engine.set_module_resolver(library);
     api::register(&mut engine);

@@ -16,7 +16,7 @@ mod stack;
 
 pub use crate::api::Location;
 pub use diagnostic::Diagnostic;
-pub use outcome::{Failure, Outcome};
+pub use outcome::{Entered, Failure, Outcome};
 pub use reconcile::Reconciled;
 pub use reversal::REVERSE;
 pub use script::{OptionType, Script, ScriptOption, WITHOUT, arguments, flag};
@@ -263,7 +263,15 @@ impl Host {
         let mut scope = scope(begun.args);
         let result = stack::unbroken(|| engine.eval_ast_with_scope::<Dynamic>(&mut scope, &checked.ast))
             .map(|value| presentable(&run, value));
-        Ok(outcome::settle(&run, started, result, is_again))
+        // One that fails in part says what it came to as well.
+        let given = result.as_ref().err().and_then(|error| crate::api::thrown_value(error));
+        let given = given.map(|value| presentable(&run, value));
+        let mut outcome = outcome::settle(&run, started, result, is_again);
+        if outcome.failure.is_some() && outcome.value.is_null() {
+            let given = given.and_then(|value| serde_json::to_value(&value).ok());
+            outcome.value = given.or_else(|| Entered::counted(&outcome.entries)).unwrap_or_default();
+        }
+        Ok(outcome)
     }
 
     fn library(&self, folder: Option<PathBuf>) -> Library {

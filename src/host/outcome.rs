@@ -16,6 +16,8 @@ use crate::journal::{self, Record, Switched};
 use crate::ops;
 use crate::report::PlanEntry;
 use crate::run::{Run, Subject};
+
+pub use crate::run::Entered;
 use crate::site::Site;
 
 pub use crate::ops::state::State;
@@ -55,6 +57,8 @@ pub struct Outcome {
     pub value: serde_json::Value,
     /// What a dry run would have done.
     pub plan: Vec<PlanEntry>,
+    /// How each entry of its list ended, where it ran a script for each.
+    pub entries: Vec<Entered>,
     /// Seconds that the account was frozen.
     pub frozen_seconds: f64,
     /// Seconds in all.
@@ -86,6 +90,8 @@ pub struct Summary {
     undone: Vec<String>,
     not_undone: Vec<String>,
     value: serde_json::Value,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    entries: Vec<Entered>,
     plan: Vec<PlanEntry>,
 }
 
@@ -168,6 +174,7 @@ impl Outcome {
                 .map(|f| f.not_undone.iter().map(|(what, why)| format!("{what}: {why}")).collect())
                 .unwrap_or_default(),
             value: self.value.clone(),
+            entries: self.entries.clone(),
             plan: self.plan.clone(),
         }
     }
@@ -397,6 +404,7 @@ fn outcome(run: &Run, started: Instant, value: serde_json::Value, failure: Optio
         switched: run.gate.has_switched(),
         value,
         plan: run.gate.planned(),
+        entries: run.entered(),
         frozen_seconds: run.frozen_seconds(),
         seconds: started.elapsed().as_secs_f64(),
         journaled: run.gate.journal().is_some(),

@@ -34,6 +34,8 @@ pub enum OptionType {
     Path,
     /// A number of seconds, or `90s`, `5m`, `2h`.
     Duration,
+    /// The name of a mail store; lists are refused that name one which the directory does not know.
+    Store,
     /// Texts, given one by one or with commas between them; an array, which is empty where none is given.
     List,
 }
@@ -154,7 +156,7 @@ fn declaration(option: &ScriptOption) -> Result<(), (String, String)> {
 /// Whether a preset is a value of that type.
 fn is_of(kind: OptionType, preset: &serde_json::Value) -> bool {
     match kind {
-        OptionType::String | OptionType::Path => preset.is_string(),
+        OptionType::String | OptionType::Path | OptionType::Store => preset.is_string(),
         OptionType::Int => preset.is_i64(),
         OptionType::Bool => preset.is_boolean(),
         OptionType::List => preset.as_array().is_some_and(|items| items.iter().all(serde_json::Value::is_string)),
@@ -167,34 +169,60 @@ fn is_of(kind: OptionType, preset: &serde_json::Value) -> bool {
 /// Fails with [`Kind::Usage`] on an option that the script does not declare, a missing required one, or a
 /// value of the wrong type.
 pub fn arguments(options: &[ScriptOption], given: &BTreeMap<String, String>) -> Result<Map> {
-    if let Some(unknown) = given.keys().find(|k| !options.iter().any(|o| o.name == **k)) {
-        let names: Vec<_> = options.iter().map(|o| o.name.as_str()).collect();
-        let mut error = Error::new(Kind::Usage, format!("--{}: no such option of this script", flag(unknown)));
-        error = match super::spelling::closest(unknown, names.iter().copied()) {
-            Some(name) => error.hint(format!("did you mean `--{}`?", flag(name))),
-            None => error.hint(format!(
-                "it takes {}",
-                names.iter().map(|n| format!("--{}", flag(n))).collect::<Vec<_>>().join(", ")
-            )),
-        };
-        return Err(error);
-    }
+    let unknown = given.keys().find_map(|name| undeclared(options, name));
+    unknown.map_or(Ok(()), Err)?;
     let mut args = Map::new();
     for option in options {
-        let value = match (given.get(&option.name), &option.preset) {
-            (Some(text), _) => parse(option, text)?,
-            (None, Some(preset)) => rhai::serde::to_dynamic(preset).unwrap_or(Dynamic::UNIT),
-            (None, None) if option.required => {
-                return Err(Error::new(Kind::Usage, format!("--{}: required, and not given", flag(&option.name)))
-                    .hint(option.help.clone()));
-            }
-            (None, None) if option.kind == OptionType::Bool => Dynamic::FALSE,
-            (None, None) if option.kind == OptionType::List => rhai::Array::new().into(),
-            (None, None) => Dynamic::UNIT,
-        };
-        args.insert(option.name.as_str().into(), value);
+        args.insert(option.name.as_str().into(), value(option, given.get(&option.name))?);
     }
     Ok(args)
+}
+
+/// Everything for which [`arguments`] would fail.
+pub(super) fn faults(options: &[ScriptOption], given: &BTreeMap<String, String>) -> Vec<Error> {
+    let unknown = given.keys().filter_map(|name| undeclared(options, name));
+    let wrong = options.iter().filter_map(|option| value(option, given.get(&option.name)).err());
+    unknown.chain(wrong).collect()
+}
+
+/// The mail stores that options name, each with its option.
+pub(super) fn stores<'a>(
+    options: &'a [ScriptOption],
+    given: &'a BTreeMap<String, String>,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let stores = options.iter().filter(|option| option.kind == OptionType::Store);
+    stores.filter_map(|option| Some((option.name.as_str(), given.get(&option.name)?.as_str())))
+}
+
+/// The error of an option that the script does not declare.
+fn undeclared(options: &[ScriptOption], name: &str) -> Option<Error> {
+    let names: Vec<_> = options.iter().map(|o| o.name.as_str()).collect();
+    if names.contains(&name) {
+        return None;
+    }
+    let error = Error::new(Kind::Usage, format!("--{}: no such option of this script", flag(name)));
+    Some(match super::spelling::closest(name, names.iter().copied()) {
+        Some(name) => error.hint(format!("did you mean `--{}`?", flag(name))),
+        None => error.hint(format!(
+            "it takes {}",
+            names.iter().map(|n| format!("--{}", flag(n))).collect::<Vec<_>>().join(", ")
+        )),
+    })
+}
+
+/// An option's value as the script sees it.
+fn value(option: &ScriptOption, given: Option<&String>) -> Result<Dynamic> {
+    Ok(match (given, &option.preset) {
+        (Some(text), _) => parse(option, text)?,
+        (None, Some(preset)) => rhai::serde::to_dynamic(preset).unwrap_or(Dynamic::UNIT),
+        (None, None) if option.required => {
+            return Err(Error::new(Kind::Usage, format!("--{}: required, and not given", flag(&option.name)))
+                .hint(option.help.clone()));
+        }
+        (None, None) if option.kind == OptionType::Bool => Dynamic::FALSE,
+        (None, None) if option.kind == OptionType::List => rhai::Array::new().into(),
+        (None, None) => Dynamic::UNIT,
+    })
 }
 
 /// An option's name on the command line.
@@ -207,8 +235,8 @@ fn parse(option: &ScriptOption, text: &str) -> Result<Dynamic> {
         Error::new(Kind::Usage, format!("--{} {text}: not {expected}", flag(&option.name))).hint(option.help.clone())
     };
     match option.kind {
-        OptionType::String | OptionType::Path if text.is_empty() => Err(wrong("a value")),
-        OptionType::String | OptionType::Path => Ok(text.to_owned().into()),
+        OptionType::String | OptionType::Path | OptionType::Store if text.is_empty() => Err(wrong("a value")),
+        OptionType::String | OptionType::Path | OptionType::Store => Ok(text.to_owned().into()),
         OptionType::List => Ok(listed(text).map(Dynamic::from).collect::<rhai::Array>().into()),
         OptionType::Int => text.parse::<i64>().map(Dynamic::from).map_err(|_| wrong("a whole number")),
         OptionType::Bool => match text {

@@ -2,6 +2,7 @@
 //! does to the world, or reads from it, is one of these, handed to the gate.
 
 pub mod abandon;
+pub mod batch;
 pub mod blobs;
 pub mod claim;
 pub mod dump_table;

@@ -1,7 +1,9 @@
 //! Lists of accounts: batch and audit.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use zlm_lab::{Ended, SOURCE, THIRD, assert_clean};
 
@@ -62,12 +64,95 @@ fn a_wrong_list_is_refused_whole() {
     let path = list(&bench, "wrong.csv", "uma@lab.test\nnobody\nx y z@@\n");
     let before = bench.fingerprint().unwrap();
     let ended = bench.zlm().run(THIRD, &["run", "batch", "--list", &path, "--dest", "store2.lab.test"]).unwrap();
-    assert_eq!(ended.code, Some(1), "{}", ended.told());
+    assert_eq!(ended.code, Some(2), "{}", ended.told());
     assert!(ended.stderr.contains("line 2") && ended.stderr.contains("line 3"), "{}", ended.told());
     let now = bench.fingerprint().unwrap();
     let differences = now.differences_from(&before);
     let own = |line: &String| line.starts_with("ops1 file /opt/zimbra/zlm");
     assert!(differences.iter().all(own), "{differences:#?}");
+}
+
+#[test]
+fn what_can_be_known_is_known_before_the_first_move() {
+    let bench = Bench::take();
+    bench.small("xia", 435, &[("zimbraMailAlias", "xia.alias@lab.test")]);
+    bench.small("yan", 436, &[]);
+    let text = "email,dest,note\nxia@lab.test,store2.lab.test,\nyan@lab.test,store9.lab.test,\nxia.alias@lab.test,store2.lab.test,\n\
+                zoe/x@lab.test,store2.lab.test,\n\"abe@lab.test,store2.lab.test,\nyan2@lab.test,store2.lab.test,gold\nxia@lab.test,,\n";
+    let path = list(&bench, "faults.csv", text);
+    let before = bench.fingerprint().unwrap();
+    let words = ["run", "batch", "--list", &path, "-s", "--dest", "store2.lab.test"];
+    for more in [&[][..], &["--dry-run"]] {
+        let ended = bench.zlm().run(THIRD, &[&words[..], more].concat()).unwrap();
+        assert_eq!(ended.code, Some(2), "{}", ended.told());
+        for told in [
+            "6 lines are wrong, and nothing was begun",
+            "line 3: --dest: server store9.lab.test: the directory knows no such server",
+            "line 4: xia.alias@lab.test is the account of xia@lab.test in line 2",
+            "line 5: zoe/x@lab.test: no log can be named after it",
+            "line 6: a quote is opened, and not closed in its line",
+            "line 7: --note: no such option of this script",
+            "line 8: xia@lab.test is in line 2 already",
+        ] {
+            assert!(ended.stderr.contains(told), "no {told:?}: {}", ended.told());
+        }
+        assert!(!ended.stderr.contains("mailbox 1"), "nothing was staged: {}", ended.told());
+    }
+    let now = bench.fingerprint().unwrap();
+    let own = |line: &String| line.starts_with("ops1 file /opt/zimbra/zlm");
+    let differences = now.differences_from(&before);
+    assert!(differences.iter().all(own), "{differences:#?}");
+}
+
+#[test]
+fn every_entry_is_told_of_after_a_failure_in_the_middle_and_a_stop() {
+    let bench = Bench::take();
+    for (local, mailbox) in [("bob", 437), ("cem", 438), ("dan", 439), ("eva", 440)] {
+        bench.small(local, mailbox, &[]);
+    }
+    // As the shipped script, but one account fails under its freeze, and one stops the whole batch there.
+    let shipped = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/move.rhai")).unwrap();
+    let line = "    let proof = verify(frozen);";
+    let fault = format!(
+        "    if args.email == \"cem@lab.test\" {{ throw \"not this one\"; }}\n    \
+         if args.email == \"dan@lab.test\" {{ print(\"now\"); loop {{ sleep(0.1); }} }}\n{line}"
+    );
+    assert!(shipped.contains(line));
+    let script = list(&bench, "faulty.rhai", &shipped.replace(line, &fault));
+    let path = list(&bench, "four.csv", "bob@lab.test\ncem@lab.test\ndan@lab.test\neva@lab.test\n");
+    let words = ["run", "batch", "--list", &path, "--script", &script, "--dest", "store2.lab.test", "--json"];
+    let mut child = bench.zlm().start(THIRD, &words).unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let said = lines.by_ref().find(|line| line.contains("dan@lab.test: now"));
+    assert!(said.is_some(), "it ended before: {:?}", child.wait_with_output());
+    // What was started is nsenter; zlm is its child.
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+    let zlm = children.trim().parse().ok().and_then(Pid::from_raw).expect("zlm runs");
+    rustix::process::kill_process(zlm, Signal::INT).unwrap();
+    let rest: Vec<String> = lines.collect();
+    let ended = Ended { stderr: rest.join("\n"), ..Ended::of(child.wait_with_output().unwrap()) };
+    assert_eq!(ended.code, Some(130), "{}", ended.told());
+    let told = json(&ended);
+    let entries: Vec<(&str, &str)> = told["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| (entry["email"].as_str().unwrap(), entry["outcome"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("bob@lab.test", "done"),
+        ("cem@lab.test", "failed"),
+        ("dan@lab.test", "stopped"),
+        ("eva@lab.test", "not begun"),
+    ];
+    assert_eq!(entries, expected);
+    assert!(told["message"].as_str().unwrap().contains("1 of 4 done, 1 not begun"), "{told}");
+    assert_eq!(told["value"]["accounts"], 4);
+    let value = |local: &str, attribute: &str| bench.account_value(local, attribute).unwrap().unwrap();
+    for (local, store) in [("bob", "store2"), ("cem", "store1"), ("dan", "store1"), ("eva", "store1")] {
+        assert_eq!(value(local, "zimbraMailHost"), format!("{store}.lab.test"));
+        assert_eq!(value(local, "zimbraAccountStatus"), "active");
+    }
 }
 
 #[test]
@@ -94,10 +179,10 @@ fn audit_counts_for_an_account_a_list_and_a_store() {
     assert_eq!(both["value"]["rows"].as_u64(), Some(vic + wes));
 
     let words = ["run", "audit", "--json", "--dest", "store2.lab.test", "--store", "store1.lab.test"];
-    let store = json(&bench.zlm().run(SOURCE, &words).unwrap().expect(0));
+    // The administrator has no mailbox: the audit says so, goes on, and ends as what failed in part.
+    let store = json(&bench.zlm().run(SOURCE, &words).unwrap().expect(6));
     let homes = bench.ldap_get("(&(objectClass=zimbraAccount)(zimbraMailHost=store1.lab.test))").unwrap().len();
     assert_eq!(store["value"]["accounts"].as_u64(), Some(homes as u64));
     assert!(store["value"]["rows"].as_u64() >= Some(vic + wes), "{store}");
-    // The administrator has no mailbox: the audit says so and goes on.
     assert!(store["value"]["problems"].as_u64() > Some(0), "{store}");
 }
