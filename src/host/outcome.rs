@@ -106,8 +106,8 @@ impl Outcome {
     /// | 3 | refused by preflight; nothing was changed |
     /// | 4 | an operator must finish: the message says what and how |
     /// | 5 | held by another run |
-    /// | 6 | some of a batch failed |
-    /// | 130 | stopped on request; everything was undone |
+    /// | 6 | some accounts of a batch failed, or an audit found problems |
+    /// | 130 | stopped on request; everything was undone, but for accounts that a batch says are done |
     pub fn exit_code(&self) -> u8 {
         let Some(failure) = &self.failure else { return 0 };
         if failure.error.is_lost() {
