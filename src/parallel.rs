@@ -9,6 +9,9 @@ use std::thread;
 use crate::cancel::{Cancel, Stop};
 use crate::error::Result;
 
+/// Bytes of a thread's stack, on which a script may go as deep as it is allowed to; only what is used of it is ever taken.
+pub const STACK: usize = 256 * 1024 * 1024;
+
 /// Does `work` with each of `items`, at most `jobs` at once, each to its end; the results come in the items' order.
 pub fn all<I: Send, T: Send>(jobs: usize, items: Vec<I>, work: impl Fn(I) -> T + Sync) -> Vec<T> {
     let items: Vec<_> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
@@ -98,7 +101,9 @@ fn numbers<W: Send, T: Send>(
         let mut workers = workers.into_iter();
         let mine = workers.next();
         let run = &run;
-        let others: Vec<_> = workers.map(|worker| scope.spawn(move || run(worker))).collect();
+        // Where this host has no room for one more thread, fewer do the work.
+        let start = |worker| thread::Builder::new().stack_size(STACK).spawn_scoped(scope, move || run(worker)).ok();
+        let others: Vec<_> = workers.filter_map(start).collect();
         let mut all = mine.map(run).unwrap_or_default();
         for other in others {
             all.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));

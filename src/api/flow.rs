@@ -5,12 +5,15 @@ use rhai::{Array, FnPtr, Map};
 
 use super::fault::is_final;
 use super::options::{self, Notify, Parallel, Retry, decode};
-use super::{Fault, Scripted, attempt, run};
+use super::{Fault, Scripted, attempt, run, together};
 use crate::api::handles::Account;
 use crate::error::{Error, Kind};
 use crate::ops;
 use crate::parallel;
 use crate::report::Event;
+
+/// How many closures run at once where a script does not say.
+const AT_ONCE: usize = 16;
 
 #[export_module]
 pub mod flow {
@@ -29,8 +32,12 @@ pub mod flow {
 
     /// Runs several bodies at once and waits for all.
     ///
-    /// Arguments: an array of closures without parameters. Returns an array of what they returned, in their
-    /// order. Fails with the first error, after all have ended.
+    /// Arguments: an array of closures without parameters, of which 16 run at once. Returns an array of what they
+    /// returned, in their order. Fails with the first error, after all have ended.
+    ///
+    /// A variable that only one of the closures uses may be written by it, as in `step`. One that several use is each one's own
+    /// copy, and cannot be changed: give back a value instead. A closure sees a loop's own variable as the loop leaves it, at its
+    /// last value: copy it with `let` inside the loop, as `zlm check` asks.
     ///
     /// In a plan: one after the other, in their order.
     ///
@@ -40,7 +47,7 @@ pub mod flow {
         in_parallel(&ctx, bodies, Map::new())
     }
 
-    /// The same with options: `jobs` is how many run at once.
+    /// The same with options: `jobs` is how many run at once, and no more threads are started than that.
     ///
     /// Example: `parallel(moves, #{ jobs: args.jobs });`
     #[rhai_fn(volatile, return_raw, name = "parallel")]
@@ -162,17 +169,14 @@ fn in_parallel(ctx: &NativeCallContext<'_>, bodies: Array, options: Map) -> Scri
     let options: Parallel = options::decode("parallel", &options).map_err(|e| Fault::thrown(ctx, e))?;
     let mut closures = Vec::with_capacity(bodies.len());
     for body in bodies {
-        let Some(mut closure) = body.try_cast::<FnPtr>() else {
+        let Some(closure) = body.try_cast::<FnPtr>() else {
             return Err(Fault::thrown(ctx, Error::new(Kind::Usage, "parallel: takes an array of closures")));
         };
-        // What a closure captures is shared; workers that write to it at once would trip over each other, so
-        // each gets its own copy.
-        let own: Vec<_> = closure.curry().iter().map(|value| value.clone().flatten()).collect();
-        closure.set_curry(own);
         closures.push(closure);
     }
+    together::part(&mut closures);
     // A plan must come out in the order the script is written in.
-    let jobs = if run.gate.is_dry() { 1 } else { options.jobs.unwrap_or(closures.len()).max(1) };
+    let jobs = if run.gate.is_dry() { 1 } else { options.jobs.unwrap_or(AT_ONCE).max(1) };
     let engine = ctx.engine();
     #[expect(deprecated, reason = "marked volatile, and the only way to call closures from other threads")]
     let store = ctx.store_data();
@@ -183,5 +187,5 @@ fn in_parallel(ctx: &NativeCallContext<'_>, bodies: Array, options: Map) -> Scri
             closure.call_within_context::<Dynamic>(&ctx, ())
         })
     });
-    results.into_iter().collect()
+    results.into_iter().map(|result| result.map_err(|error| together::explained(ctx, error))).collect()
 }

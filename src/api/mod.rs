@@ -12,6 +12,7 @@ mod lists;
 mod options;
 mod rows;
 mod stores;
+mod together;
 
 pub(crate) use fault::thrown_value;
 pub use fault::{Fault, Location};

@@ -126,7 +126,7 @@ impl Default for Retry {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Parallel {
-    /// How many run at once; all of them where it is not given.
+    /// How many run at once.
     pub(super) jobs: Option<usize>,
 }
 

@@ -1,5 +1,6 @@
 //! The host of scripts: compiles and checks them whole, runs them, and says how a run ended.
 
+mod captures;
 mod check;
 mod diagnostic;
 mod engine;
@@ -356,11 +357,13 @@ fn check_all(
     }
     let source = check::Source { name: &script.name, text: &script.text, ast };
     let mut found = check::calls(engine, &source, &modules);
+    found.extend(captures::of_loops(&source));
     let texts: BTreeMap<_, _> = modules.keys().filter_map(|path| Some((path.clone(), library.text(path)?))).collect();
     for (path, module) in &modules {
         let (name, text) = texts.get(path).map_or(("module", ""), |(name, text)| (name, text));
         let source = check::Source { name, text, ast: module };
         found.extend(check::calls(engine, &source, &modules));
+        found.extend(captures::of_loops(&source));
         let others = modules.iter().filter(|(other, _)| *other != path).map(|(_, module)| module);
         found.extend(check::clashes(&source, &others.chain([ast]).collect::<Vec<_>>()));
     }

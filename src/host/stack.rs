@@ -8,16 +8,14 @@ use rhai::{Dynamic, EvalAltResult, Position};
 
 use crate::api::Fault;
 use crate::error::{Context, Error, Kind, Result};
-
-/// Bytes of a script's stack; only what is used of it is ever taken.
-const SIZE: usize = 256 * 1024 * 1024;
+use crate::parallel::STACK;
 
 /// Does `work` on a stack of its own, and waits for it. A panic goes on in the caller.
 ///
 /// Fails with [`Kind::Io`] where this host has no room for one more thread.
 pub(super) fn roomy<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
-        let thread = Builder::new().name("script".to_owned()).stack_size(SIZE).spawn_scoped(scope, work);
+        let thread = Builder::new().name("script".to_owned()).stack_size(STACK).spawn_scoped(scope, work);
         let thread = thread.context(Kind::Io, || "script: starting a thread for it".to_owned())?;
         thread.join().unwrap_or_else(|panic| resume_unwind(panic))
     })
