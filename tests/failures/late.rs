@@ -216,6 +216,20 @@ fn second_switch_takes_the_first_one_not_back() {
     }
 }
 
+/// Nor does another one, to wherever a script names by hand.
+#[test]
+fn refused_way_back_takes_the_switch_not_back() {
+    let site = site();
+    let back =
+        "try { soap_modify(who, #{ zimbraMailHost: who.host }, #{ unverified: true }); } catch {} throw \"after it\";";
+    let code = format!("{} {back}", site.pause());
+    let (mailbox, zlm) = edited(&site, "step(\"open\"", &code, 3600);
+    site.fault("store2", "ModifyAccountRequest fail service.PERM_DENIED 1");
+    site.go_on();
+    zlm.end().assert(4, &["after it", "on store2.lab.test", "next: zlm resume "]);
+    site.zlm("store1", &["rollback", &site.run_of(&mailbox)]).assert(3, &["only goes forward"]);
+}
+
 /// A status that is late would lock the user out again, wherever the mailbox is by then.
 #[test]
 fn maintenance_that_is_late_is_seen_out_after_a_move() {

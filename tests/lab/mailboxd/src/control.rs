@@ -75,6 +75,7 @@ fn obey(store: &Arc<Store>, words: &[&str]) -> Outcome<String> {
             store.script.clear();
             Ok("ok".into())
         }
+        ["fault", "left", request] => Ok(store.script.left(request).to_string()),
         ["fault", request, rest @ ..] => fault(store, request, rest).map_err(Fault::invalid_request).map(ok),
         ["act", email, count, seed] | ["act", email, count, seed, _] => {
             let kind = words.get(4).copied();

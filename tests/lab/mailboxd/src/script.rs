@@ -22,6 +22,8 @@ pub enum Mode {
     ApplyThenHang(Duration),
     /// It is done, and answered, only after this time: when the client may have given up.
     Late(Duration),
+    /// It is done as ever.
+    Pass,
     /// It is done two times, one right after the other; the second is answered.
     Twice,
     /// As if the token had expired.
@@ -48,6 +50,7 @@ impl Mode {
             "hang" => (Self::Hang(seconds()?), 2),
             "apply-then-hang" => (Self::ApplyThenHang(seconds()?), 2),
             "late" => (Self::Late(seconds()?), 2),
+            "pass" => (Self::Pass, 1),
             "twice" => (Self::Twice, 1),
             "auth-expired" => (Self::AuthExpired, 1),
             "unreachable" => (Self::Unreachable, 1),
@@ -81,6 +84,11 @@ impl Script {
     /// The same for those that come after the ones that are scripted already.
     pub fn then(&self, request: &str, mode: Mode, count: Option<u32>) {
         self.0.lock().entry(bare(request)).or_default().push_back((mode, count));
+    }
+
+    /// How many entries wait for requests of a name; the one that a request has come to last is not among them.
+    pub fn left(&self, request: &str) -> usize {
+        self.0.lock().get(&bare(request)).map_or(0, VecDeque::len)
     }
 
     /// No more faults.

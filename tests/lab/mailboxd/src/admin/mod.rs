@@ -95,6 +95,7 @@ fn scripted(mode: Option<Mode>, line: &mut Line, mut apply: impl FnMut(&mut Line
             thread::sleep(time);
             apply(line)
         }
+        Mode::Pass => apply(line),
         Mode::Twice => {
             apply(line);
             apply(line)

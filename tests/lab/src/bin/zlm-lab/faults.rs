@@ -2,6 +2,7 @@
 //! taken up again or undone; judged by the oracle. The operations come from a move's own journal, so that a new one cannot
 //! escape.
 
+mod late;
 pub mod plan;
 pub mod process;
 mod random;
@@ -25,8 +26,17 @@ use round::Round;
 pub const SOURCE: &str = "store1";
 /// The store that they are moved to.
 pub const DEST: &str = "store2";
+/// What is played instead of the faults of processes and servers.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Family {
+    /// Answers that come late, never, or twice.
+    Late,
+}
+
 #[derive(Args)]
 pub struct Faults {
+    /// Another family of faults.
+    family: Option<Family>,
     /// The program to try, built with the feature `failpoints`.
     #[arg(long)]
     zlm: PathBuf,
@@ -73,6 +83,9 @@ impl Faults {
     /// Runs the faults in labs below `dir`, made anew every now and then.
     pub fn act(&self, dir: &Path) -> Result<ExitCode> {
         let zlm = self.zlm.canonicalize().with_context(|| self.zlm.display().to_string())?;
+        if let Some(Family::Late) = self.family {
+            return self.late(dir, &zlm);
+        }
         let points = {
             let mut bench = Bench::new(dir.join("0"), &zlm);
             let points = round(&mut bench)?.points();
@@ -86,7 +99,29 @@ impl Faults {
             let ended = round(bench).and_then(|round| round.suffer(plan));
             bench.told(plan, started, ended.map(|verdict| (verdict.ending, verdict.violations)))
         })?;
-        let sums = Sums { runs, violations, points: points.operations.len() * 2 };
+        self.sum_up(&Sums { runs, violations, points: points.operations.len() * 2 })
+    }
+
+    /// Each request of a move, carried out late, without an answer, or twice.
+    fn late(&self, dir: &Path, zlm: &Path) -> Result<ExitCode> {
+        let requests = {
+            let mut bench = Bench::new(dir.join("0"), zlm);
+            let requests = late::Requests::of_a_move(&round(&mut bench)?);
+            bench.down()?;
+            requests?.0
+        };
+        let cases = self.part_of(requests.cases());
+        eprintln!("seed {}: {} requests, {} cases", self.seed, requests.count(), cases.len());
+        let (runs, violations) = bench::each((dir, zlm), self.jobs, self.seconds, cases, |bench, case| {
+            let started = Instant::now();
+            let ended = round(bench).and_then(|round| case.play(&round));
+            bench.told(case, started, ended.map(|verdict| (verdict.ending, verdict.violations)))
+        })?;
+        self.sum_up(&Sums { runs, violations, points: requests.count() })
+    }
+
+    fn sum_up(&self, sums: &Sums) -> Result<ExitCode> {
+        let Sums { runs, violations, .. } = *sums;
         match self.json {
             true => println!("{}", serde_json::to_string(&sums)?),
             false => println!("{} runs at {} points, {} violations", sums.runs, sums.points, sums.violations),
@@ -99,7 +134,11 @@ impl Faults {
             let count = self.count.unwrap_or(if self.seconds.is_some() { 100_000 } else { 50 });
             return (0..count as u64).map(|n| random::plan(points, self.seed + n)).collect();
         }
-        let mut all = plan::all(points);
+        self.part_of(plan::all(points))
+    }
+
+    /// The part that was asked for.
+    fn part_of<T: ToString>(&self, mut all: Vec<T>) -> Vec<T> {
         if let Some(text) = &self.only {
             all.retain(|plan| plan.to_string().contains(text));
         }

@@ -64,6 +64,11 @@ impl Plan {
         }
     }
 
+    /// Nothing but how it is ended.
+    pub fn plain(ending: Ending) -> Self {
+        Self { blows: Vec::new(), troubles: Vec::new(), ending, again: None, seed: None, hits: String::new() }
+    }
+
     /// What `ZLM_FAILPOINT` is for the first process. `mark` tells it from those of other labs.
     pub fn failpoint(&self) -> String {
         let mut points: Vec<String> = Vec::new();

@@ -80,6 +80,19 @@ impl Process {
         Ok(())
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> Result<bool> {
+        Ok(child_of(self.child.id()).is_none())
+    }
+
+    /// Sends it a signal, unless it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        match child_of(self.child.id()).and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+            Some(pid) => Ok(kill_process(pid, signal)?),
+            None => Ok(()),
+        }
+    }
+
     /// Waits for its end.
     pub fn end(mut self) -> Result<Ended> {
         let child = &mut self.child;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use zlm_lab::lab_mail::oracle::Before;
 use zlm_lab::lab_mail::seed::Spec;
-use zlm_lab::{Lab, Seat, operations};
+use zlm_lab::{Deliveries, Lab, Seat, operations};
 
 use super::plan::{Ending, Plan, Points};
 use super::process::{Ended, Process};
@@ -23,7 +23,7 @@ const HELD: Duration = Duration::from_secs(90);
 /// Processes that a run takes at most to come to its end.
 const PROCESSES: u32 = 5;
 /// What stays away until the run has ended is not waited for as long as usual.
-const SETTINGS: &str = "[retry]\npatience = 6\n";
+const SETTINGS: &str = "[retry]\npatience = 6\n[limits]\nrequest_life = 20\n";
 /// Messages a second.
 const RATE: f64 = 4.0;
 
@@ -82,6 +82,16 @@ impl<'a> Round<'a> {
         self.zlm = self.lab.host(seat.host)?.install(zlm)?;
         self.seat = seat;
         Ok(self)
+    }
+
+    /// Other settings than those of all.
+    pub fn settings(&self, text: &str) -> Result<()> {
+        Ok(fs::write(self.lab.host(SOURCE)?.dir.join("tmp/faults.toml"), text)?)
+    }
+
+    /// Mail that comes in meanwhile.
+    pub fn deliveries(&self) -> Result<Deliveries> {
+        self.lab.start_deliveries(&[&self.local], RATE)
     }
 
     pub fn email(&self) -> String {
@@ -172,7 +182,7 @@ impl<'a> Round<'a> {
     }
 
     /// Resumes or rolls back until nothing is left to do.
-    fn finish(&self, plan: &Plan, first: Ended, judge: &mut Judge) -> Result<()> {
+    pub fn finish(&self, plan: &Plan, first: Ended, judge: &mut Judge) -> Result<()> {
         let mut ended = first;
         let mut again = plan.again.clone();
         let mut ending = plan.ending;

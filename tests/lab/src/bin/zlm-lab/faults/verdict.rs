@@ -130,13 +130,30 @@ impl Judge {
         Ok(())
     }
 
-    /// Judges what is there, by the oracle and beyond it. Arguments as of [`zlm_lab::Lab::check_moved`].
-    pub fn conclude(mut self, round: &Round<'_>, journal: Option<&Journal>, items_changed: bool) -> Result<Verdict> {
+    /// What the oracle finds wrong. Arguments as of [`zlm_lab::Lab::check_moved`].
+    pub fn by_oracle(&mut self, round: &Round<'_>, journal: Option<&Journal>, items_changed: bool) -> Result<()> {
         let report = match self.home {
             Home::Moved => round.lab.check_moved(&round.before, SOURCE, DEST, journal, items_changed)?,
             Home::RolledBack => round.lab.check_rolled_back(&round.before, SOURCE, DEST, journal, items_changed)?,
         };
         self.violations.extend(report.lines.iter().take(10).cloned());
+        Ok(())
+    }
+
+    /// Whether the account is still where it was, with the status that it had.
+    pub fn look_again(&mut self, round: &Round<'_>) -> Result<()> {
+        let value = |name| round.lab.account_value(&round.local, name).map(Option::unwrap_or_default);
+        let (host, status) = (value("zimbraMailHost")?, value("zimbraAccountStatus")?);
+        let home = if host.starts_with(DEST) { Home::Moved } else { Home::RolledBack };
+        if home != self.home || status != round.status {
+            self.violated(format!("I4 some time after the end the account is on {host}, status {status}"));
+        }
+        Ok(())
+    }
+
+    /// Judges what is there, by the oracle and beyond it. Arguments as of [`zlm_lab::Lab::check_moved`].
+    pub fn conclude(mut self, round: &Round<'_>, journal: Option<&Journal>, items_changed: bool) -> Result<Verdict> {
+        self.by_oracle(round, journal, items_changed)?;
         let source = &round.lab.host(SOURCE)?.dir;
         let kept = ["var/lib/zlm", "var/log", "tmp"].map(|dir| source.join(dir));
         let said = ["zlm.out", "zlm.err"].map(|file| round.lab.dir().join(file));
