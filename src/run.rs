@@ -1,6 +1,6 @@
 //! One run of one script: its gate, the site it works on, what it is about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -94,6 +94,7 @@ pub struct Run {
     pub claims: Arc<Claims>,
     subject: Mutex<Option<Subject>>,
     frozen: Mutex<Frozen>,
+    doors: Mutex<Doors>,
     nested: OnceLock<Arc<dyn Nested>>,
     /// What became of the entries of its lists.
     entered: Mutex<Vec<Entered>>,
@@ -112,6 +113,30 @@ struct Frozen {
     seconds: f64,
 }
 
+/// What a run did about the way in to mailboxes, for the look at its end.
+#[derive(Default)]
+struct Doors {
+    /// The accounts that it put into maintenance and gave no other status since, by their ids.
+    closed: BTreeMap<String, Closed>,
+    /// The memcacheds that forgot the account behind the switch.
+    routes: BTreeSet<String>,
+    /// The mailboxds that did, since its status was set last.
+    stores: BTreeSet<String>,
+    /// Whether the new home was seen to open the mailbox.
+    opened: bool,
+}
+
+/// An account that a run put into maintenance.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// Its zimbraId.
+    pub account_id: String,
+    /// Its address.
+    pub email: String,
+    /// The status that it had.
+    pub status: String,
+}
+
 impl Run {
     /// A run on `site` through `gate`.
     pub fn new(gate: Gate, site: &Site, asker: Option<Asker>) -> Self {
@@ -127,6 +152,7 @@ impl Run {
             claims,
             subject: Mutex::default(),
             frozen: Mutex::default(),
+            doors: Mutex::default(),
             nested: OnceLock::new(),
             entered: Mutex::default(),
             without: Vec::new(),
@@ -204,6 +230,51 @@ impl Run {
         let now = lock(&self.frozen);
         let seconds = now.seconds + now.since.map_or(0.0, |since| since.elapsed().as_secs_f64());
         (seconds * 1000.0).round() / 1000.0
+    }
+
+    /// Notes that an account got a status: `closed` where that is maintenance, and what it was before.
+    pub fn note_status(&self, account_id: &str, closed: Option<Closed>) {
+        let mut doors = lock(&self.doors);
+        // Who forgot the account before knows an older status by now.
+        doors.stores.clear();
+        match closed {
+            Some(closed) => {
+                doors.closed.entry(account_id.to_owned()).or_insert(closed);
+            }
+            None => {
+                doors.closed.remove(account_id);
+            }
+        }
+    }
+
+    /// Notes that a cache forgot the account, of routes or of a mailboxd.
+    pub fn note_told(&self, cache: String, is_mailboxd: bool) {
+        if self.gate.has_switched() {
+            let mut doors = lock(&self.doors);
+            let caches = if is_mailboxd { &mut doors.stores } else { &mut doors.routes };
+            caches.insert(cache);
+        }
+    }
+
+    /// Notes that the new home was seen to open the mailbox.
+    pub fn note_opened(&self) {
+        lock(&self.doors).opened = self.gate.has_switched();
+    }
+
+    /// The accounts that this run put into maintenance and gave no other status since.
+    pub fn closed(&self) -> Vec<Closed> {
+        lock(&self.doors).closed.values().cloned().collect()
+    }
+
+    /// Whether a cache forgot the account behind the switch; that of a mailboxd since the status was set last.
+    pub fn has_told(&self, cache: &str) -> bool {
+        let doors = lock(&self.doors);
+        doors.stores.contains(cache) || doors.routes.contains(cache)
+    }
+
+    /// Whether the new home was seen to open the mailbox.
+    pub fn has_opened(&self) -> bool {
+        lock(&self.doors).opened
     }
 
     /// Who asks the operator, if anybody can.

@@ -78,7 +78,6 @@ fn help_of_a_script_lists_the_options_it_declares() {
         ("move", &["--email <TEXT>", "--dest <TEXT>", "--bwlimit <N>", "--short <TIME>", "--allow-missing-blobs"]),
         ("batch", &["--list <PATH>", "--script <PATH>", "--dest <TEXT>", "--jobs <N>", "-s, --separate-log"]),
         ("audit", &["--dest <TEXT>", "--email <TEXT>", "--list <PATH>", "--store <TEXT>"]),
-        ("finish", &["--email <TEXT>", "--status <TEXT>"]),
     ];
     for (name, flags) in options {
         let said = zlm(&["run", &format!("scripts/{name}.rhai"), "--help"]).is(0).shows(flags);

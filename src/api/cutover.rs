@@ -202,7 +202,7 @@ pub mod cutover {
     /// Example: `open_mailbox(mv);`
     #[rhai_fn(volatile, return_raw)]
     pub fn open_mailbox(ctx: NativeCallContext, mv: Move) -> Scripted<()> {
-        attempt(&ctx, |run| run.gate.pass(&ops::switch::Open { site: run.site.clone(), mv: mv.0 }))
+        attempt(&ctx, |run| ops::left::open(run, mv.0))
     }
 
     /// Unlocks the account's mailbox at its home, where a move left it locked that was taken back since. One that is not

@@ -1,4 +1,4 @@
-//! `zlm ps`, `show`, `history`, `resume`, `rollback`: runs as the journal has them.
+//! `zlm ps`, `show`, `history`, `resume`, `finish`, `rollback`: runs as the journal has them.
 
 use clap::Args;
 
@@ -32,6 +32,18 @@ pub(super) struct History {
 
 #[derive(Args)]
 pub(super) struct Resume {
+    /// The run
+    run: String,
+    /// A server that does not answer, and is left out: it is told nothing; may be given several times
+    #[arg(long, value_name = "HOST")]
+    without: Vec<String>,
+    /// Print the outcome as one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct Finish {
     /// The run
     run: String,
     /// A server that does not answer, and is left out: it is told nothing; may be given several times
@@ -112,6 +124,15 @@ impl Resume {
             return Ok(status);
         }
         end(common, cancel, self.json, |host| host.resume(&self.run, &self.without))
+    }
+}
+
+impl Finish {
+    pub(super) fn run(&self, common: &Common, cancel: Cancel) -> Result<u8> {
+        if let Some(status) = ended(common, &self.run, State::Done)? {
+            return Ok(status);
+        }
+        end(common, cancel, self.json, |host| host.finish(&self.run, &self.without))
     }
 }
 

@@ -57,6 +57,8 @@ enum Command {
     History(history::History),
     /// Take a run up again that died or waits
     Resume(history::Resume),
+    /// End a run whose mailbox has its new home and whose script cannot come to its own end
+    Finish(history::Finish),
     /// Undo a run that died or waits, unless its mailbox has its new home
     Rollback(history::Rollback),
     /// Take a move back while nothing was written at the mailbox's new home: without copying, to the copy that was kept
@@ -85,6 +87,7 @@ pub fn main() -> u8 {
         Command::Show(command) => command.run(&cli.common),
         Command::History(command) => command.run(&cli.common),
         Command::Resume(command) => command.run(&cli.common, cancel),
+        Command::Finish(command) => command.run(&cli.common, cancel),
         Command::Rollback(command) => command.run(&cli.common, cancel),
         Command::Reverse(command) => command.run(&cli.common, cancel),
         Command::Reconcile(command) => command.run(&cli.common, cancel),

@@ -110,7 +110,7 @@ fn is_broken(error: &Error) -> bool {
 
 /// What time may mend: a peer that is away, or is starting; a fault that it takes on itself; one that still knows what was.
 /// An answer that got lost is asked for again. A refusal stays one, and so does a claim that is lost.
-fn may_mend(error: &Error) -> bool {
+pub fn may_mend(error: &Error) -> bool {
     match error.kind() {
         Kind::Unreachable => true,
         Kind::Cancelled | Kind::Late | Kind::Usage | Kind::Config | Kind::Refused => false,

@@ -10,6 +10,7 @@ mod part;
 mod requests;
 mod undo;
 
+pub use again::may_mend;
 pub use operation::{Effect, Kept, Operation, Watch};
 pub use part::Part;
 pub use undo::{Rollback, Undo};
@@ -63,6 +64,8 @@ pub struct Gate {
     /// How many sections are under way in which operations come in no order.
     unordered: AtomicU64,
     journal: Option<RunJournal>,
+    /// Whether operations are kept in the journal, and taken from it.
+    memoises: bool,
     guard: Option<Box<Guard>>,
     /// How long what fails because a peer is away is done again.
     patience: Duration,
@@ -90,6 +93,7 @@ impl Gate {
             deferral: Mutex::default(),
             unordered: AtomicU64::new(0),
             journal: None,
+            memoises: true,
             guard: None,
             patience: Duration::ZERO,
         }
@@ -118,6 +122,12 @@ impl Gate {
             self.pass_switch();
         }
         Ok(self)
+    }
+
+    /// Carries everything out once more, whatever the journal has of it: for an end that is none of the script's.
+    pub fn once_more(mut self) -> Self {
+        self.memoises = false;
+        self
     }
 
     /// The run's journal, if it has one.
@@ -171,7 +181,7 @@ impl Gate {
         if operation.is_pivot() && self.mode == Mode::Live {
             self.close_parts()?;
         }
-        match (self.mode, operation.effect(), &self.journal) {
+        match (self.mode, operation.effect(), self.journal.as_ref().filter(|_| self.memoises)) {
             (Mode::Dry, Effect::Change, _) => self.plan(operation),
             (Mode::Dry, Effect::Look, _) => self.carry_out(operation),
             (Mode::Live, _, None) => {
@@ -386,6 +396,11 @@ impl Gate {
     /// Whether there is something to undo that `which` is true of.
     pub fn has_to_undo(&self, which: impl Fn(&Undo) -> bool) -> bool {
         lock(&self.undo).iter().any(which)
+    }
+
+    /// What there is to undo, oldest first.
+    pub fn to_undo(&self) -> Vec<Undo> {
+        lock(&self.undo).clone()
     }
 
     /// What a dry run has written down so far.

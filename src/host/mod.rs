@@ -4,6 +4,7 @@ mod captures;
 mod check;
 mod diagnostic;
 mod engine;
+mod finish;
 mod nesting;
 mod outcome;
 mod reconcile;

@@ -14,6 +14,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::gate::Rollback;
 use crate::journal::{self, Record, Switched};
 use crate::ops;
+use crate::ops::finish::Finished;
 use crate::report::PlanEntry;
 use crate::run::{Run, Subject};
 
@@ -35,12 +36,14 @@ pub struct Failure {
     pub not_undone: Vec<(String, Error)>,
     /// Where the mailbox is now; none when the run was about none, or nobody can tell.
     pub state: Option<State>,
+    /// Whether the script would come to the same end if it were taken up again.
+    pub for_good: bool,
 }
 
 impl Failure {
     /// A failure of which no more is known than its error.
     fn new(error: impl Into<Arc<Error>>) -> Self {
-        Self { error: error.into(), at: None, undone: Vec::new(), not_undone: Vec::new(), state: None }
+        Self { error: error.into(), at: None, undone: Vec::new(), not_undone: Vec::new(), state: None, for_good: false }
     }
 }
 
@@ -139,11 +142,12 @@ impl Outcome {
         }
         let run = &self.run;
         if self.switched && self.journaled {
-            return Some(format!("zlm resume {run}"));
+            let word = if failure.for_good { "finish" } else { "resume" };
+            return Some(format!("zlm {word} {run}"));
         }
         let Subject { email, status, dest, .. } = self.subject.as_ref()?;
         match (self.switched, failure.not_undone.is_empty(), self.journaled) {
-            (true, ..) => Some(format!("zlm run scripts/finish.rhai --email {email} --status {status}")),
+            (true, ..) => Some(format!("zlm reconcile {email}")),
             (false, false, true) => Some(format!("zlm rollback {run}")),
             (false, false, false) => {
                 Some(format!("zlm run scripts/undo.rhai --email {email} --dest {dest} --status {status}"))
@@ -187,6 +191,8 @@ pub(super) enum Next {
     Resume,
     /// It is undone.
     Undo,
+    /// It is ended without its script.
+    Finish,
 }
 
 /// Undoes a run that is not at work any more. A request to stop by `cancel` ends the wait for what may still switch.
@@ -239,7 +245,7 @@ pub(super) fn left_out(site: &Site, record: &Record, more: &[String]) -> Result<
     Ok(without)
 }
 
-fn subject_of(record: &Record) -> Result<Option<Subject>> {
+pub(super) fn subject_of(record: &Record) -> Result<Option<Subject>> {
     let subject = record.subject.clone().map(serde_json::from_value).transpose();
     subject.context(Kind::Data, || format!("run {}: what it is about", record.run))
 }
@@ -254,7 +260,7 @@ fn subject_of(record: &Record) -> Result<Option<Subject>> {
 /// One that [`Error::is_lost`] when another run claims its account; its record then says so. [`Kind::Cancelled`] for a request
 /// to stop by `cancel` while it waits.
 pub(super) fn take_up(run: &Arc<Run>, record: &Record, next: Next, cancel: &Cancel) -> Result<bool> {
-    let is_undone = next == Next::Undo;
+    let is_undone = next != Next::Resume;
     if let Some(subject) = subject_of(record)? {
         run.set_subject(subject);
     }
@@ -374,9 +380,27 @@ pub(super) fn settle(
     again: bool,
 ) -> Outcome {
     let (value, failure) = match result {
-        Ok(value) => (serde_json::to_value(&value).unwrap_or_default(), let_go(run)),
-        Err(error) => (serde_json::Value::Null, Some(fail(run, &error, again))),
+        Ok(value) => match left(run) {
+            Some(failure) => (serde_json::Value::Null, Some(failed(run, failure, again))),
+            None => (serde_json::to_value(&value).unwrap_or_default(), let_go(run)),
+        },
+        Err(error) => (serde_json::Value::Null, Some(failed(run, thrown_by(&error), again))),
     };
+    ended(run, started, value, failure)
+}
+
+/// Ends a run that was finished without its script.
+pub(super) fn finished(run: &Arc<Run>, started: Instant, finished: Result<Finished>) -> Outcome {
+    let (value, failure) = match finished {
+        Ok(finished) => (serde_json::to_value(&finished).unwrap_or_default(), let_go(run)),
+        Err(error) => {
+            (serde_json::Value::Null, Some(failed(run, Failure { for_good: true, ..Failure::new(error) }, false)))
+        }
+    };
+    ended(run, started, value, failure)
+}
+
+fn ended(run: &Arc<Run>, started: Instant, value: serde_json::Value, failure: Option<Failure>) -> Outcome {
     let state = match &failure {
         None => journal::State::Done,
         Some(failure) => ending(run, failure),
@@ -434,9 +458,27 @@ fn let_go(run: &Run) -> Option<Failure> {
     Some(Failure { not_undone, state, ..Failure::new(error) })
 }
 
-fn fail(run: &Arc<Run>, error: &EvalAltResult, again: bool) -> Failure {
+/// What a script has left that ended well: a failure, unless every account that it touched is open.
+fn left(run: &Run) -> Option<Failure> {
+    if run.gate.is_dry() {
+        return None;
+    }
+    match ops::left::left(run) {
+        Ok(None) => None,
+        Ok(Some(missing)) => Some(Failure { for_good: true, ..Failure::new(Error::new(Kind::Script, missing)) }),
+        Err(error) => Some(Failure::new(error)),
+    }
+}
+
+/// What a script failed with. A fault of its own it would come to again, however often it were taken up.
+fn thrown_by(error: &EvalAltResult) -> Failure {
     let (error, at) = cause(error);
-    let mut failure = Failure { at, ..Failure::new(error) };
+    let for_good = matches!(error.kind(), Kind::Script | Kind::Usage | Kind::Config | Kind::Partial | Kind::Refused);
+    Failure { at, for_good, ..Failure::new(error) }
+}
+
+/// A run that failed: undoes what it did, unless it has switched.
+fn failed(run: &Arc<Run>, mut failure: Failure, again: bool) -> Failure {
     if run.gate.is_dry() {
         return failure;
     }
@@ -457,7 +499,14 @@ fn fail(run: &Arc<Run>, error: &EvalAltResult, again: bool) -> Failure {
     if let (Ok(site), Some(subject)) = (&site, run.subject()) {
         failure.state = ops::state::look(site, &subject).ok();
     }
+    failure.for_good = run.gate.is_past_switch() && (failure.for_good || has_come_again(run, &failure.error));
     failure
+}
+
+/// Whether a run that was taken up failed as it did before, with what no time mends.
+fn has_come_again(run: &Run, error: &Error) -> bool {
+    let before = run.gate.journal().and_then(|journal| journal.error().ok().flatten());
+    before.is_some_and(|before| before == error.to_string()) && !crate::gate::may_mend(error)
 }
 
 /// The error behind what Rhai reports, and the innermost place in a script.

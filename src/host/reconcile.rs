@@ -3,8 +3,10 @@
 use serde::Serialize;
 
 use super::Host;
-use crate::error::Result;
-use crate::journal::Rebuilt;
+use crate::error::{Context, Kind, Result};
+use crate::gate::Undo;
+use crate::journal::{Pinned, Rebuilt, Switched};
+use crate::ops::claim::Memory;
 use crate::ops::reconcile::{Before, Copy, Verdict, find};
 use crate::site::Site;
 
@@ -46,38 +48,57 @@ impl Host {
             unknown: None,
             next: Vec::new(),
         };
-        let email = reconciled.email.clone();
         match verdict {
             Verdict::Nothing => {}
             Verdict::Unknown(why) => reconciled.unknown = Some(why),
-            Verdict::Switched { run, status } => {
-                // A journal knows what is done already.
-                let next = match self.has_open(&run)? {
-                    true => format!("zlm resume {run}"),
-                    false => format!("zlm run scripts/finish.rhai --email {email} --status {status}"),
-                };
-                reconciled.next.push(next);
-            }
+            Verdict::Switched { run, memory, pinned } => self.switched(&run, &memory, pinned, &mut reconciled)?,
             Verdict::Before(before) => self.before(*before, &mut reconciled)?,
         }
         Ok(reconciled)
     }
 
+    fn switched(&self, run: &str, memory: &Memory, pinned: Option<String>, reconciled: &mut Reconciled) -> Result<()> {
+        if self.has_open(run)? {
+            // A journal knows what is done already.
+            reconciled.notes.push(format!("run {run} is in this host's journal"));
+            reconciled.next.extend([format!("zlm resume {run}"), format!("zlm finish {run}")]);
+            return Ok(());
+        }
+        let nothing =
+            || serde_json::to_string(&Pinned::nothing()).context(Kind::Io, || format!("run {run}: its script"));
+        let pinned = pinned.map_or_else(nothing, Ok)?;
+        self.rebuild(run, memory, &pinned, Switched::Yes, &[], reconciled)?;
+        reconciled.next.push(format!("zlm finish {run}"));
+        Ok(())
+    }
+
+    fn rebuild(
+        &self,
+        run: &str,
+        memory: &Memory,
+        pinned: &str,
+        switched: Switched,
+        undo: &[Undo],
+        reconciled: &mut Reconciled,
+    ) -> Result<()> {
+        let subject = serde_json::to_value(&memory.subject).unwrap_or_default();
+        let email = &reconciled.email;
+        self.open_journal()?.rebuild(&Rebuilt { run, email, subject: &subject, pinned, switched, undo })?;
+        reconciled.notes.push(format!("run {run} is in this host's journal now, made anew from its claim"));
+        Ok(())
+    }
+
     fn before(&self, before: Before, reconciled: &mut Reconciled) -> Result<()> {
         let Before { run, memory, pinned, undo, may_have_switched, notes } = before;
         reconciled.notes.extend(notes);
-        let email = &reconciled.email;
         match (self.has_open(&run)?, pinned) {
             (true, _) => reconciled.notes.push(format!("run {run} is in this host's journal")),
             (false, Some(pinned)) => {
-                let subject = serde_json::to_value(&memory.subject).unwrap_or_default();
-                let rebuilt =
-                    Rebuilt { run: &run, email, subject: &subject, pinned: &pinned, undo: &undo, may_have_switched };
-                self.open_journal()?.rebuild(&rebuilt)?;
-                reconciled.notes.push(format!("run {run} is in this host's journal now, made anew from its claim"));
+                let switched = if may_have_switched { Switched::Maybe } else { Switched::No };
+                self.rebuild(&run, &memory, &pinned, switched, &undo, reconciled)?;
             }
             (false, None) => {
-                let (dest, status) = (&memory.subject.dest, &memory.subject.status);
+                let (email, dest, status) = (&reconciled.email, &memory.subject.dest, &memory.subject.status);
                 let next = format!("zlm run scripts/undo.rhai --email {email} --dest {dest} --status {status}");
                 reconciled.next.push(next);
                 return Ok(());

@@ -9,14 +9,8 @@ macro_rules! texts {
 }
 
 /// Name, path and text of each shipped script.
-const SCRIPTS: &[(&str, &str, &str)] = texts![
-    "scripts" / "move",
-    "scripts" / "batch",
-    "scripts" / "audit",
-    "scripts" / "reverse",
-    "scripts" / "finish",
-    "scripts" / "undo",
-];
+const SCRIPTS: &[(&str, &str, &str)] =
+    texts!["scripts" / "move", "scripts" / "batch", "scripts" / "audit", "scripts" / "reverse", "scripts" / "undo",];
 
 /// Name, path and text of each module of the standard library.
 const MODULES: &[(&str, &str, &str)] = texts![

@@ -123,6 +123,14 @@ pub struct Pinned {
     pub options: BTreeMap<String, String>,
 }
 
+impl Pinned {
+    /// That of a run of which nobody knows any more what it is made of.
+    pub fn nothing() -> Self {
+        let script = "unknown".to_owned();
+        Self { script, text: String::new(), modules: BTreeMap::new(), options: BTreeMap::new() }
+    }
+}
+
 /// A run as the journal has it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Record {

@@ -18,10 +18,10 @@ pub struct Rebuilt<'a> {
     pub subject: &'a serde_json::Value,
     /// What it is made of, as JSON.
     pub pinned: &'a str,
+    /// Whether the mailbox has its new home; maybe, where it may have asked for its switch before it died.
+    pub switched: Switched,
     /// What takes away what it may have done, oldest first.
     pub undo: &'a [Undo],
-    /// Whether it may have asked for its switch before it died.
-    pub may_have_switched: bool,
 }
 
 impl Journal {
@@ -29,8 +29,8 @@ impl Journal {
     ///
     /// Fails with [`Kind::Held`] while a process has the run, and [`Kind::Data`] for a script that cannot be read.
     pub fn rebuild(&self, rebuilt: &Rebuilt<'_>) -> Result<()> {
-        let Rebuilt { run, email, subject, pinned, undo, may_have_switched } = rebuilt;
-        let switched = if *may_have_switched { MAYBE_OF_OLD } else { Switched::No.number() };
+        let Rebuilt { run, email, subject, pinned, switched, undo } = rebuilt;
+        let switched = if *switched == Switched::Maybe { MAYBE_OF_OLD } else { switched.number() };
         let _lock = self.lock_file(run)?;
         serde_json::from_str::<Pinned>(pinned).context(Kind::Data, || format!("run {run}: its script"))?;
         let writing = || format!("run {run}: writing the journal");
@@ -45,7 +45,8 @@ impl Journal {
             transaction.execute("DELETE FROM operation WHERE run = ?", [run])?;
             transaction.execute("DELETE FROM run WHERE run = ?", [run])?;
             transaction.execute(
-                "INSERT INTO run (run, state, email, began, version, pinned, subject, switched) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO run (run, state, email, began, version, pinned, subject, switched) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 params![
                     run,
                     State::Running.word(),

@@ -241,6 +241,11 @@ impl RunJournal {
         self.journal.record(&self.run).map(|record| record.switched)
     }
 
+    /// What the run failed with when it ended last.
+    pub fn error(&self) -> Result<Option<String>> {
+        self.journal.record(&self.run).map(|record| record.error)
+    }
+
     /// Keeps how the run ended.
     pub fn end(&self, state: State, error: Option<&str>) -> Result<()> {
         self.flush(&mut self.memory())?;

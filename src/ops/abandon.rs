@@ -49,7 +49,7 @@ impl Abandon {
             .ok_or_else(|| Error::new(Kind::Refused, format!("account {}: zimbraMailHost is not set", now.address)))?;
         if source == self.dest {
             let message = format!("account {}: is on {} already: the move has switched", now.address, self.dest);
-            let next = format!("zlm run scripts/finish.rhai --email {} --status {}", now.address, self.status);
+            let next = format!("zlm reconcile {}, which says how to finish it", now.address);
             return Err(Error::new(Kind::Refused, message).hint(next));
         }
         let dest = self.site.store(self.dest.as_str())?;

@@ -44,7 +44,7 @@ pub fn all(run: &Run, account: &Arc<Account>, stores: &[String], memcached: &[St
     // A plan must come out in the order the script names the servers in.
     let jobs = if gate.is_dry() { 1 } else { flushes.len() };
     let mut failed: Vec<(Host, Error)> = gate
-        .unordered(|| parallel::all(jobs, flushes, |flush| (flush.host.clone(), gate.pass(&flush))))
+        .unordered(|| parallel::all(jobs, flushes, |flush| (flush.host.clone(), flush.pass(run))))
         .into_iter()
         .filter_map(|(host, result)| result.err().map(|error| (host, error)))
         .collect();
@@ -143,6 +143,11 @@ impl Cache {
         matches!(self, Cache::Mailboxd)
     }
 
+    /// That of a host, in words.
+    pub(super) fn of(self, host: &Host) -> String {
+        format!("{} of {host}", self.word())
+    }
+
     /// Its name.
     pub(super) fn word(self) -> &'static str {
         if self.is_mailboxd() { "mailboxd" } else { "memcached" }
@@ -157,7 +162,7 @@ impl Operation for Flush {
     }
 
     fn describe(&self) -> String {
-        format!("{} of {} forgets account {}", self.cache.word(), self.host, self.account.address)
+        format!("{} forgets account {}", self.cache.of(&self.host), self.account.address)
     }
 
     fn outcome(&self, (): &()) -> String {
@@ -204,6 +209,12 @@ pub(super) fn keys(site: &Site, account: &Account) -> Result<Vec<String>> {
 }
 
 impl Flush {
+    fn pass(&self, run: &Run) -> Result<()> {
+        run.gate.pass(self)?;
+        run.note_told(self.cache.of(&self.host), self.cache.is_mailboxd());
+        Ok(())
+    }
+
     /// Whether nobody has listened there for so long that its process has ended. The account's home must be told whatever
     /// it takes: it opens the mailbox.
     fn has_ended(&self) -> Result<bool> {

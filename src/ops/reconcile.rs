@@ -53,8 +53,10 @@ pub enum Verdict {
     Switched {
         /// The run.
         run: String,
-        /// The status that the account had.
-        status: String,
+        /// What its claim remembers.
+        memory: Box<Memory>,
+        /// Its script, modules and options, as JSON; none for a run without a journal.
+        pinned: Option<String>,
     },
     /// What cannot be known, and what to look at.
     Unknown(String),
@@ -154,7 +156,7 @@ impl Found {
         };
         let home = self.account.mail_host.as_ref().map_or("", Host::as_str);
         if home == memory.subject.dest {
-            return self.switched(site, claim, &memory);
+            return self.switched(site, claim, memory);
         }
         if home != memory.subject.source {
             return Ok(Verdict::Unknown(format!(
@@ -177,14 +179,15 @@ impl Found {
         ))
     }
 
-    fn switched(&self, site: &Site, claim: &Claim, memory: &Memory) -> Result<Verdict> {
+    fn switched(&self, site: &Site, claim: &Claim, memory: Memory) -> Result<Verdict> {
         let dest = site.store(&memory.subject.dest)?;
         let row = store::mailbox_by_account(&mut *dest.session()?, self.account.id.as_str())?;
         let staged = self.claims.iter().find(|(store, _)| *store == memory.subject.dest);
         let number = memory.kept.or(staged.and_then(|(_, claim)| claim.mailbox));
         Ok(match (row, number) {
             (Some(row), Some(number)) if row.id == number => {
-                Verdict::Switched { run: claim.by.run.clone(), status: memory.subject.status.clone() }
+                let (run, pinned) = (claim.by.run.clone(), claim.by.pinned.clone());
+                Verdict::Switched { run, memory: Box::new(memory), pinned }
             }
             (Some(row), None) => Verdict::Unknown(format!(
                 "mailbox {} on {} is the account's, and no claim there says that the run made it; compare it with {}",

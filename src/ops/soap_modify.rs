@@ -13,7 +13,7 @@ use crate::cancel::Cancel;
 use crate::error::{Error, Kind, Result};
 use crate::gate::{AMBIGUOUS, Gate, Operation, Undo, Watch};
 use crate::report::Event;
-use crate::run::Run;
+use crate::run::{Closed, Run};
 use crate::site::Site;
 use crate::zimbra::account::{Account, AccountStatus, FOLLOW_STATUS};
 use crate::zimbra::entry::Entry;
@@ -70,11 +70,20 @@ pub fn modify(run: &Run, account: &Account, attributes: Vec<(String, Vec<String>
     if frozen && !run.gate.is_dry() {
         run.set_frozen(true);
     }
+    if let (Some(_), false) = (&status, run.gate.is_dry()) {
+        run.note_status(account.id.as_str(), frozen.then(|| closed(account)));
+    }
     run.gate.pass(&operation)?;
     if status.is_some() && !frozen {
         run.set_frozen(false);
     }
     Ok(())
+}
+
+/// An account that is put into maintenance, as it was read.
+fn closed(account: &Account) -> Closed {
+    let (account_id, email) = (account.id.to_string(), account.address.to_string());
+    Closed { account_id, email, status: account.status.to_string() }
 }
 
 /// An empty text unsets an attribute.

@@ -68,20 +68,31 @@ pub fn stage(run: &Run, survey: &Survey) -> Result<Move> {
             run.gate.pass(&Stage { site, claims, survey, dest, run: run_id })?
         }
     };
-    Ok(Move {
-        survey,
-        staged,
-        source,
-        dest,
-        dumps: OnceLock::new(),
-        held: Arc::default(),
-        seen: Mutex::default(),
-        kept_blobs: Mutex::default(),
-        aside: Mutex::default(),
-    })
+    Ok(Move::new(survey, staged, source, dest))
 }
 
 impl Move {
+    fn new(survey: Survey, staged: Staged, source: Arc<Store>, dest: Arc<Store>) -> Self {
+        Self {
+            survey,
+            staged,
+            source,
+            dest,
+            dumps: OnceLock::new(),
+            held: Arc::default(),
+            seen: Mutex::default(),
+            kept_blobs: Mutex::default(),
+            aside: Mutex::default(),
+        }
+    }
+
+    /// The move whose survey and place an earlier process of the run, or a run before it, had.
+    pub(super) fn again(run: &Run, survey: &Survey, staged: &Staged) -> Result<Self> {
+        let source = run.site.store(survey.source.as_str())?;
+        let dest = run.own(run.site.store(survey.dest.as_str())?);
+        Ok(Self::new(survey.clone(), staged.clone(), source, dest))
+    }
+
     /// The mailbox's number at the source.
     pub fn source_id(&self) -> u32 {
         // A survey without a mailbox has a problem, and with a problem nothing is staged.

@@ -5,6 +5,7 @@
 
 mod budget;
 mod databases;
+mod ends;
 mod files;
 mod guards;
 #[cfg(feature = "failpoints")]

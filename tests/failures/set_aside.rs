@@ -146,7 +146,7 @@ fn finished_without_a_journal() {
     let mailbox = mailbox(&site);
     site.kill_move_at(&mailbox, "open_mailbox.before=kill");
     site.tell("store2", "push-acl");
-    let words = ["run", "finish", "--email", &mailbox.email, "--status", "active"];
-    site.zlm("store2", &words).assert(0, &[]);
+    site.zlm("store2", &["reconcile", &mailbox.email]).assert(0, &[]);
+    site.zlm("store2", &["finish", &site.run_of(&mailbox)]).assert(0, &[]);
     assert_all_there(&site, &mailbox);
 }

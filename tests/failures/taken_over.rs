@@ -89,8 +89,7 @@ fn wakes_when_all_is_done() {
     let site = site();
     let (mailbox, zlm) = still(&site, "sweep_blobs.after=pause");
     site.reconcile_at_store2(&mailbox);
-    let words = ["run", "scripts/finish.rhai", "--email", &mailbox.email, "--status", "active"];
-    site.zlm("store2", &words).assert(0, &[]);
+    site.zlm("store2", &["finish", &site.run_of(&mailbox)]).assert(0, &[]);
     zlm.wake();
     let ended = zlm.end();
     ended.assert(5, &["holds it no more", "zlm reconcile"]);

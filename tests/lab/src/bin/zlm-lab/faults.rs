@@ -5,7 +5,7 @@
 mod late;
 pub mod plan;
 pub mod process;
-mod random;
+pub mod random;
 pub mod round;
 pub mod trouble;
 pub mod verdict;

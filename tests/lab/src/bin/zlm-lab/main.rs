@@ -5,6 +5,7 @@ mod busy;
 mod contests;
 mod crowd;
 mod demo;
+mod endings;
 mod faults;
 mod golden;
 mod mail;
@@ -100,6 +101,8 @@ enum Action {
     Golden(golden::Golden),
     /// Move mailboxes and sites that are ordinary in the world, with peers that fail behind the switch, and judge.
     Situations(situations::Situations),
+    /// Run scripts that end in every way after each operation of a move, and judge what becomes of the account.
+    Endings(endings::Endings),
     /// Let two want one account: operators at once, a run that wakes too late, one whose journal is lost.
     Contests(contests::Contests),
     /// Move many at once, in both directions, with little room and somebody in their way.
@@ -146,6 +149,7 @@ fn act(arguments: &Arguments) -> Result<ExitCode> {
         Action::Faults(faults) => return faults.act(dir),
         Action::Golden(golden) => return golden.act(dir),
         Action::Situations(situations) => return situations.act(dir),
+        Action::Endings(endings) => return endings.act(dir),
         Action::Contests(contests) => return contests.act(dir),
         Action::Crowd(crowd) => return crowd.act(dir),
         Action::Busy(busy) => return busy.act(dir),

@@ -5,9 +5,13 @@ use super::trouble::{Back, Disk, Trouble};
 use super::{DEST, SOURCE};
 
 /// Numbers that a seed gives again and again the same: splitmix64.
-struct Numbers(u64);
+pub struct Numbers(u64);
 
 impl Numbers {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -17,22 +21,22 @@ impl Numbers {
     }
 
     /// One of `0..below`.
-    fn below(&mut self, below: usize) -> usize {
+    pub fn below(&mut self, below: usize) -> usize {
         usize::try_from(self.next() % below.max(1) as u64).unwrap_or(0)
     }
 
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+    pub fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.below(all.len())]
     }
 }
 
 /// Requests of a move, and what may become of them or of their answers.
-const REQUESTS: [&str; 5] = ["ModifyAccount", "FlushCache", "LockoutMailbox", "GetMailbox", "GetAccount"];
-const FATES: [&str; 4] = ["fail service.FAILURE", "drop-before", "apply-then-drop", "auth-expired"];
+pub const REQUESTS: [&str; 5] = ["ModifyAccount", "FlushCache", "LockoutMailbox", "GetMailbox", "GetAccount"];
+pub const FATES: [&str; 4] = ["fail service.FAILURE", "drop-before", "apply-then-drop", "auth-expired"];
 
 /// The combination that a seed means.
 pub fn plan(points: &Points, seed: u64) -> Plan {
-    let mut numbers = Numbers(seed);
+    let mut numbers = Numbers::new(seed);
     let mut plan = Plan::new(points, &[]);
     let count = points.operations.len();
     for _ in 0..=numbers.below(4) {
