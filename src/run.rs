@@ -202,22 +202,33 @@ impl Run {
 
     /// Starts or ends the account of frozen time; gives the seconds that end with this call.
     pub fn set_frozen(&self, frozen: bool) -> f64 {
+        self.set_frozen_at(frozen, Instant::now())
+    }
+
+    /// The same at a time that may have been before this process was.
+    pub fn set_frozen_at(&self, frozen: bool, at: Instant) -> f64 {
         self.gate.set_hurried(frozen);
         let mut now = lock(&self.frozen);
         match (frozen, now.since) {
             (true, None) => {
-                now.since = Some(Instant::now());
+                now.since = Some(at);
                 self.gate.cancel().start_budget();
                 0.0
             }
             (false, Some(since)) => {
-                let seconds = since.elapsed().as_secs_f64();
+                let seconds = at.saturating_duration_since(since).as_secs_f64();
                 now.seconds += seconds;
                 now.since = None;
                 seconds
             }
             _ => 0.0,
         }
+    }
+
+    /// Notes since when the user waits: since before now, where an earlier process of the run closed the account.
+    pub fn was_frozen_at(&self, at: Instant) {
+        let mut now = lock(&self.frozen);
+        now.since = now.since.map(|since| since.min(at));
     }
 
     /// Whether the user waits now.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -73,11 +73,26 @@ pub fn modify(run: &Run, account: &Account, attributes: Vec<(String, Vec<String>
     if let (Some(_), false) = (&status, run.gate.is_dry()) {
         run.note_status(account.id.as_str(), frozen.then(|| closed(account)));
     }
-    run.gate.pass(&operation)?;
-    if status.is_some() && !frozen {
-        run.set_frozen(false);
+    let at = run.gate.pass(&operation)?.map_or_else(Instant::now, since);
+    match status {
+        Some(_) if frozen => run.was_frozen_at(at),
+        Some(_) => drop(run.set_frozen_at(false, at)),
+        None => {}
     }
     Ok(())
+}
+
+/// Milliseconds since 1970.
+fn millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// When a time in milliseconds since 1970 was, by the clock that durations are counted by.
+fn since(millis: u64) -> Instant {
+    let then = UNIX_EPOCH + Duration::from_millis(millis);
+    let ago = SystemTime::now().duration_since(then).unwrap_or_default();
+    Instant::now().checked_sub(ago).unwrap_or_else(Instant::now)
 }
 
 /// An account that is put into maintenance, as it was read.
@@ -118,7 +133,9 @@ impl Restore {
 }
 
 impl Operation for SoapModify {
-    type Output = ();
+    /// When it was done, in milliseconds since 1970, and when it was begun where it closes the account: a run that is taken up
+    /// again knows since when its user waits. Journals of before have none.
+    type Output = Option<u64>;
 
     fn name(&self) -> &'static str {
         "soap_modify"
@@ -138,8 +155,8 @@ impl Operation for SoapModify {
         Ok(self.attributes.iter().map(line).collect())
     }
 
-    fn pretend(&self) -> Result<()> {
-        Ok(())
+    fn pretend(&self) -> Result<Option<u64>> {
+        Ok(None)
     }
 
     fn undo(&self) -> Result<Option<Undo>> {
@@ -159,15 +176,19 @@ impl Operation for SoapModify {
         names_home(&self.attributes)
     }
 
-    fn observe(&self) -> Result<Option<()>> {
-        Ok((self.is_pivot() && shows(&self.site.account(&self.account.id)?, &self.attributes)).then_some(()))
+    fn observe(&self) -> Result<Option<Option<u64>>> {
+        Ok((self.is_pivot() && shows(&self.site.account(&self.account.id)?, &self.attributes)).then_some(None))
     }
 
-    fn apply(&self, watch: &Watch<'_>) -> Result<()> {
+    fn apply(&self, watch: &Watch<'_>) -> Result<Option<u64>> {
         // As the account was when it was read: who becomes active again is as locked out or suspended as before.
         let attributes = with_following(self.attributes.clone(), &self.account.entry);
         let cancel = if self.is_pivot() { watch.cancel().patient() } else { watch.cancel().clone() };
-        set(&self.site, watch.gate(), &self.account.id, &attributes, &cancel)
+        let began = millis();
+        set(&self.site, watch.gate(), &self.account.id, &attributes, &cancel)?;
+        // The user waits from when the status is asked for until another one is there.
+        let is_closed = status_in(&self.attributes) == Some(AccountStatus::Maintenance);
+        Ok(Some(if is_closed { began } else { millis() }))
     }
 }
 

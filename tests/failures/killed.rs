@@ -135,3 +135,15 @@ fn new_mail_before_it_was_taken_up_to_sweep() {
     let report = site.check_moved(&mailbox.before, "store1", "store2", Some(&journal), false).unwrap();
     assert!(report.is_clean(), "{report}");
 }
+
+/// The user waits since the first process closed the account.
+#[test]
+fn frozen_since_before_it_died() {
+    let site = site();
+    let mailbox = site.mailbox();
+    site.kill_move_at(&mailbox, "verify.before=kill");
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    let told: serde_json::Value =
+        serde_json::from_str(&site.told("store1", &["resume", &site.run_of(&mailbox), "--json"])).unwrap();
+    assert!(told["frozen_s"].as_f64() > Some(6.0) && told["value"]["frozen_s"].as_f64() > Some(6.0), "{told}");
+}

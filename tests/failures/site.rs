@@ -148,6 +148,11 @@ impl Site {
         Running::start(self.command(host, words, failpoint))
     }
 
+    /// Runs `zlm` on a host to its end, and gives what it printed.
+    pub fn told(&self, host: &str, words: &[&str]) -> String {
+        String::from_utf8(self.command(host, words, "").output().unwrap().stdout).unwrap()
+    }
+
     fn command(&self, host: &str, words: &[&str], failpoint: &str) -> Command {
         let host = self.host(host).unwrap();
         let program = host.install(program().as_ref()).unwrap();
