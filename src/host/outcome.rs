@@ -419,6 +419,9 @@ fn end(run: &Run, state: journal::State, error: Option<&str>) {
     {
         log::error!("{failed}");
     }
+    if state == journal::State::Unfinished {
+        run.claims.set_down();
+    }
 }
 
 fn outcome(run: &Run, started: Instant, value: serde_json::Value, failure: Option<Failure>) -> Outcome {

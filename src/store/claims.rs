@@ -79,6 +79,12 @@ impl Claims {
         Arc::new(held.holds.iter().filter(|hold| hold.store() == store).map(Hold::fence).collect())
     }
 
+    /// Lets go of everything and leaves the claims, which say whose it is to end.
+    pub fn set_down(&self) {
+        let holds = std::mem::take(&mut self.held().holds);
+        holds.into_iter().for_each(Hold::set_down);
+    }
+
     /// Lets go of everything, each by `how`; gives back what is left, and why.
     pub fn release(&self, how: impl Fn(&mut Hold) -> Result<()>) -> Vec<(String, Error)> {
         self.release_if(|_| true, how)

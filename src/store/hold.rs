@@ -233,6 +233,16 @@ impl Hold {
         }
     }
 
+    /// Lets go of the account, and leaves the claim: whoever ends the run next need not wait until the server sees that
+    /// the connection is gone.
+    pub(super) fn set_down(mut self) {
+        if !self.session.is_broken()
+            && let Err(error) = self.session.exec("DO RELEASE_LOCK(?)", (&self.lock,))
+        {
+            log::debug!("{error}; the connection ends with its process");
+        }
+    }
+
     /// Removes the claim, and the database with its last one.
     pub fn release(&mut self) -> Result<()> {
         self.check()?;
