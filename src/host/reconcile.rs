@@ -33,7 +33,7 @@ impl Host {
     /// Says how an account stands, from the directory, claims, locks and rows. The record of a run that died before its
     /// switch is made anew in this host's journal where that has none, so that it can be resumed or rolled back.
     ///
-    /// Fails with [`Kind::Held`](crate::error::Kind::Held) while a run that is alive holds the account, or a process of
+    /// Fails with [`Kind::Held`] while a run that is alive holds the account, or a process of
     /// this host has that run.
     pub fn reconcile(&self, email: &str) -> Result<Reconciled> {
         let site = Site::new(self.config.clone(), self.cancel.clone())?;

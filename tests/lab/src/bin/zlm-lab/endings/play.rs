@@ -10,6 +10,9 @@ use super::super::faults::verdict::Judge;
 use super::super::faults::{DEST, SOURCE};
 use super::script::Script;
 
+/// What the oracle says of an account with a status that its script means.
+const OWN: [&str; 2] = [r#"zimbraAccountStatus: ["active"] became ["locked"]"#, "account.ACCOUNT_INACTIVE"];
+
 /// Commands that end a run at most.
 const COMMANDS: usize = 4;
 
@@ -63,7 +66,12 @@ impl<'a> Play<'a> {
             code => bail!("I12 after {became} it ended with {code:?}: {}", ended.said),
         }
         judge.nothing_left(round)?;
-        let verdict = judge.conclude(round, None, false)?;
+        let mut verdict = judge.conclude(round, None, false)?;
+        if self.script.sets_status() {
+            // It means that status, and with it nobody works.
+            let is_meant = |line: &String| OWN.iter().any(|text| line.contains(text));
+            verdict.violations.retain(|line| !is_meant(line));
+        }
         Ok((format!("{became} {}", verdict.ending), verdict.violations))
     }
 }

@@ -46,7 +46,6 @@ const OTHERS: &[&str] = &[
     "frozen_within(0.05, || { account::close(who); frozen = freeze(mv); sleep(0.2); verify(frozen) });",
     "mv = mailbox::prepare(who, args.dest, #{});",
     "switch_to(mv.source, proof);",
-    "soap_modify(who, #{ description: \"moved\" });",
     OWN_STATUS,
 ];
 
