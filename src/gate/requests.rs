@@ -25,9 +25,11 @@ impl Gate {
 
     /// Crosses a request out: it is known what came of it.
     pub fn is_known(&self, number: i64) {
+        // It is kept with the next thing that must be; one that is found again is looked after once more. Of one among several
+        // that would take as long as it can live.
+        let is_repeated = lock(&self.sent).iter().any(|sent| sent.number == number && sent.is_repeated);
         lock(&self.sent).retain(|sent| sent.number != number);
-        // It is kept with the next thing that must be; one that is found again is looked after once more.
-        if let Some(Err(error)) = self.journal.as_ref().map(|journal| journal.done(number, &Value::Null, false)) {
+        if let Some(Err(error)) = self.journal.as_ref().map(|journal| journal.done(number, &Value::Null, is_repeated)) {
             log::warn!("{error}");
         }
     }

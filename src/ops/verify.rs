@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::freeze::Freeze;
 use super::index;
 use super::kept::{self, some_of};
+use super::late::{self, Asked};
 use super::stage::Pair;
 use crate::blobs;
 use crate::clients::db::Identity;
@@ -187,10 +188,14 @@ impl Operation for Still {
                 Error::new(error.kind(), message).because(error)
             },
         )?;
-        match admin.lockout_start(&survey.source, &survey.account.id) {
+        // It asks for a lock, and may come after an undo as well.
+        let asked = Asked::Lock { account: survey.account.id.clone() };
+        let request = || admin.lockout_start(&survey.source, &survey.account.id);
+        match late::send(watch.gate(), &survey.source, &asked, request) {
             Err(error) if error.peer_code() == Some("mail.MAINTENANCE") => {}
             Err(error) => return Err(error),
-            Ok(()) => {
+            Ok(number) => {
+                watch.gate().is_known(number);
                 let message =
                     format!("mailbox {} on {}: was not locked any more", self.freeze.mv.source_id(), survey.source);
                 return Err(Error::new(Kind::Unequal, message)
