@@ -205,7 +205,7 @@ fn second_switch_takes_the_first_one_not_back() {
         let (mailbox, zlm) = edited(&site, "step(\"open\"", &code, 3600);
         site.go_on();
         let ended = zlm.end();
-        ended.assert(4, &["on store2.lab.test", "next: zlm resume "]);
+        ended.assert(4, &["on store2.lab.test", "next: zlm finish "]);
         assert!(!ended.err.contains("undone"), "{}", ended.err);
         let run = site.run_of(&mailbox);
         site.zlm("store1", &["rollback", &run]).assert(3, &["only goes forward"]);
@@ -226,7 +226,7 @@ fn refused_way_back_takes_the_switch_not_back() {
     let (mailbox, zlm) = edited(&site, "step(\"open\"", &code, 3600);
     site.fault("store2", "ModifyAccountRequest fail service.PERM_DENIED 1");
     site.go_on();
-    zlm.end().assert(4, &["after it", "on store2.lab.test", "next: zlm resume "]);
+    zlm.end().assert(4, &["after it", "on store2.lab.test", "next: zlm finish "]);
     site.zlm("store1", &["rollback", &site.run_of(&mailbox)]).assert(3, &["only goes forward"]);
 }
 
