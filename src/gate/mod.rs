@@ -55,7 +55,7 @@ pub struct Gate {
     undo: Mutex<Vec<Undo>>,
     steps: Mutex<Vec<String>>,
     switched: Mutex<Switched>,
-    /// Requests of which nobody knows what came of them.
+    /// Requests that change something, all that the run sent.
     sent: Mutex<Vec<Sent>>,
     /// The parts of the run that can be undone by themselves.
     parts: Mutex<Vec<part::Open>>,
@@ -113,7 +113,7 @@ impl Gate {
     /// Keeps what happens in `journal`; what it has of the run already is not done again.
     pub fn with_journal(mut self, journal: RunJournal) -> Result<Self> {
         self.undo = Mutex::new(journal.undo_stack()?);
-        self.sent = Mutex::new(journal.unanswered()?);
+        self.sent = Mutex::new(journal.sent()?);
         // Whatever fails before the switch comes by again: a run that may have switched undoes nothing.
         let switched = journal.switched()?;
         self.switched = Mutex::new(switched);

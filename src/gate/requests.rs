@@ -25,17 +25,19 @@ impl Gate {
 
     /// Crosses a request out: it is known what came of it.
     pub fn is_known(&self, number: i64) {
+        let mut all = lock(&self.sent);
+        let Some(sent) = all.iter_mut().find(|sent| sent.number == number) else { return };
+        sent.is_known = true;
         // It is kept with the next thing that must be; one that is found again is looked after once more. Of one among several
         // that would take as long as it can live.
-        let is_repeated = lock(&self.sent).iter().any(|sent| sent.number == number && sent.is_repeated);
-        lock(&self.sent).retain(|sent| sent.number != number);
-        if let Some(Err(error)) = self.journal.as_ref().map(|journal| journal.done(number, &Value::Null, is_repeated)) {
+        let is_durable = sent.is_repeated;
+        if let Some(Err(error)) = self.journal.as_ref().map(|journal| journal.done(number, &Value::Null, is_durable)) {
             log::warn!("{error}");
         }
     }
 
     /// The requests of which nobody knows what came of them, oldest first.
     pub fn unanswered(&self) -> Vec<Sent> {
-        lock(&self.sent).clone()
+        lock(&self.sent).iter().filter(|sent| !sent.is_known).cloned().collect()
     }
 }

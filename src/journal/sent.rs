@@ -29,12 +29,15 @@ pub struct Sent {
     /// Whether the same was asked for more than once: what is seen of it then tells nobody which of them it was.
     #[serde(skip)]
     pub is_repeated: bool,
+    /// Whether it is known what came of it.
+    #[serde(skip)]
+    pub is_known: bool,
 }
 
 impl Sent {
     /// One that leaves now.
     pub fn now(store: &str, asked: Value) -> Self {
-        Self { number: 0, store: store.to_owned(), at: now(), asked, is_repeated: false }
+        Self { number: 0, store: store.to_owned(), at: now(), asked, is_repeated: false, is_known: false }
     }
 
     /// How long ago that was.
@@ -58,8 +61,8 @@ impl RunJournal {
         Ok(number)
     }
 
-    /// The requests of which nobody knows what came of them, oldest first.
-    pub fn unanswered(&self) -> Result<Vec<Sent>> {
+    /// The requests, oldest first.
+    pub fn sent(&self) -> Result<Vec<Sent>> {
         let reading = || format!("run {}: reading what it sent", self.run());
         let db = self.db();
         let sql = "SELECT number, what, done FROM operation WHERE run = ? AND name = ? ORDER BY number";
@@ -73,10 +76,9 @@ impl RunJournal {
         for row in rows {
             let (number, what, is_known) = row.context(Kind::Io, reading)?;
             let sent: Sent = serde_json::from_str(&what).context(Kind::Data, reading)?;
-            all.push((Sent { number, ..sent }, is_known));
+            all.push(Sent { number, is_known, ..sent });
         }
-        let repeated = |asked: &Value| all.iter().filter(|(other, _)| other.asked == *asked).count() > 1;
-        let open = all.iter().filter(|(_, is_known)| !is_known);
-        Ok(open.map(|(sent, _)| Sent { is_repeated: repeated(&sent.asked), ..sent.clone() }).collect())
+        let repeated = |asked: &Value| all.iter().filter(|other| other.asked == *asked).count() > 1;
+        Ok(all.iter().map(|sent| Sent { is_repeated: repeated(&sent.asked), ..sent.clone() }).collect())
     }
 }
