@@ -106,10 +106,10 @@ pub(super) fn show(outcome: &Outcome, json: bool, dry_run: bool) {
         console::print_line(&line);
         return;
     }
+    console::print_entries(&outcome.entries);
     if dry_run && (outcome.failure.is_none() || !outcome.plan.is_empty()) {
         console::print_plan(&outcome.plan);
     }
-    console::print_entries(&outcome.entries);
     if !dry_run {
         console::print_value(&outcome.value);
     }

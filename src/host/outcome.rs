@@ -509,7 +509,9 @@ fn failed(run: &Arc<Run>, mut failure: Failure, again: bool) -> Failure {
 /// Whether a run that was taken up failed as it did before, with what no time mends.
 fn has_come_again(run: &Run, error: &Error) -> bool {
     let before = run.gate.journal().and_then(|journal| journal.error().ok().flatten());
-    before.is_some_and(|before| before == error.to_string()) && !crate::gate::may_mend(error)
+    // Whoever asked it to stop may let it go on.
+    let is_same = error.kind() != Kind::Cancelled && before.is_some_and(|before| before == error.to_string());
+    is_same && !crate::gate::may_mend(error)
 }
 
 /// The error behind what Rhai reports, and the innermost place in a script.

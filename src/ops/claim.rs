@@ -77,7 +77,7 @@ impl Operation for Claim {
         self.survey.refuse()
     }
 
-    fn apply(&self, _: &Watch<'_>) -> Result<()> {
+    fn apply(&self, watch: &Watch<'_>) -> Result<()> {
         self.survey.refuse()?;
         let Survey { account, source, dest, .. } = &*self.survey;
         if self.claims.all().iter().any(|claim| claim.account == account.id.as_str()) {
@@ -103,6 +103,10 @@ impl Operation for Claim {
             let held = store::hold(&target, account.id.as_str(), role, &by)
                 .map_err(|error| by_another(&account.address, error))?;
             self.claims.add(held);
+        }
+        // Not asked by a look: the question makes mailboxd open the mailbox, and an audit looks at all of a store.
+        if let Some(warning) = super::probe::reindexing(&self.site, &self.survey)? {
+            watch.warn(warning);
         }
         Ok(())
     }

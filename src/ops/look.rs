@@ -245,10 +245,6 @@ impl Look {
         if !survey.problems.is_empty() && !self.holds && !is_alone(&self.site, &mut survey, [&source, &dest])? {
             return Ok(survey);
         }
-        // The question makes mailboxd open the mailbox, which an audit of a whole store does not ask of it.
-        if self.holds {
-            survey.warnings.extend(super::probe::reindexing(&self.site, &survey)?);
-        }
         self.databases(&mut survey, &row, &source, &dest)?;
         self.files(&mut survey, &row, &source, &dest)?;
         Ok(survey)

@@ -146,7 +146,7 @@ fn link_in_place_of_the_directory() {
     let site = site();
     let number = site.next_number();
     let dir = format!("/opt/zimbra/store/0/{number}");
-    site.shell("store2", &format!("ln -s /opt/zimbra/conf {dir}"));
+    site.shell("store2", &format!("install -d -o zimbra -g zimbra /opt/zimbra/store/0; ln -s /opt/zimbra/conf {dir}"));
     let mailbox = site.mailbox();
     site.move_it(&mailbox).assert(1, &["not a directory, but a link or a file"]);
     site.assert_rolled_back(&mailbox);
@@ -225,9 +225,9 @@ fn audit_leaves_nobody_out_and_says_what_to_do() {
     site.shell("store2", "chown root: /opt/zimbra/store");
     let ended = audit("store2.lab.test");
     site.shell("store2", "chown zimbra: /opt/zimbra/store");
-    ended.assert(0, &[&format!("{}: store2.lab.test: zimbra cannot write to /opt/zimbra/store", mailbox.email)]);
+    ended.assert(6, &[&format!("{}: store2.lab.test: zimbra cannot write to /opt/zimbra/store", mailbox.email)]);
     site.stop("store2", zlm_lab::Service::Sshd).unwrap();
     let ended = site.zlm("store1", &["run", "audit", "--email", &mailbox.email, "--dest", "store2.lab.test"]);
     site.start("store2", zlm_lab::Service::Sshd).unwrap();
-    ended.assert(0, &[&mailbox.email, "ssh could not connect"]);
+    ended.assert(6, &[&mailbox.email, "ssh could not connect"]);
 }

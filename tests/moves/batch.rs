@@ -107,23 +107,23 @@ fn what_can_be_known_is_known_before_the_first_move() {
 #[test]
 fn every_entry_is_told_of_after_a_failure_in_the_middle_and_a_stop() {
     let bench = Bench::take();
-    for (local, mailbox) in [("bob", 437), ("cem", 438), ("dan", 439), ("eva", 440)] {
+    for (local, mailbox) in [("bert", 437), ("cora", 438), ("dirk", 439), ("edna", 440)] {
         bench.small(local, mailbox, &[]);
     }
     // As the shipped script, but one account fails under its freeze, and one stops the whole batch there.
     let shipped = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/move.rhai")).unwrap();
     let line = "    let proof = verify(frozen);";
     let fault = format!(
-        "    if args.email == \"cem@lab.test\" {{ throw \"not this one\"; }}\n    \
-         if args.email == \"dan@lab.test\" {{ print(\"now\"); loop {{ sleep(0.1); }} }}\n{line}"
+        "    if args.email == \"cora@lab.test\" {{ throw \"not this one\"; }}\n    \
+         if args.email == \"dirk@lab.test\" {{ print(\"now\"); loop {{ sleep(0.1); }} }}\n{line}"
     );
     assert!(shipped.contains(line));
     let script = list(&bench, "faulty.rhai", &shipped.replace(line, &fault));
-    let path = list(&bench, "four.csv", "bob@lab.test\ncem@lab.test\ndan@lab.test\neva@lab.test\n");
+    let path = list(&bench, "four.csv", "bert@lab.test\ncora@lab.test\ndirk@lab.test\nedna@lab.test\n");
     let words = ["run", "batch", "--list", &path, "--script", &script, "--dest", "store2.lab.test", "--json"];
     let mut child = bench.zlm().start(THIRD, &words).unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    let said = lines.by_ref().find(|line| line.contains("dan@lab.test: now"));
+    let said = lines.by_ref().find(|line| line.contains("dirk@lab.test: now"));
     assert!(said.is_some(), "it ended before: {:?}", child.wait_with_output());
     // What was started is nsenter; zlm is its child.
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
@@ -140,16 +140,16 @@ fn every_entry_is_told_of_after_a_failure_in_the_middle_and_a_stop() {
         .map(|entry| (entry["email"].as_str().unwrap(), entry["outcome"].as_str().unwrap()))
         .collect();
     let expected = [
-        ("bob@lab.test", "done"),
-        ("cem@lab.test", "failed"),
-        ("dan@lab.test", "stopped"),
-        ("eva@lab.test", "not begun"),
+        ("bert@lab.test", "done"),
+        ("cora@lab.test", "failed"),
+        ("dirk@lab.test", "stopped"),
+        ("edna@lab.test", "not begun"),
     ];
     assert_eq!(entries, expected);
     assert!(told["message"].as_str().unwrap().contains("1 of 4 done, 1 not begun"), "{told}");
     assert_eq!(told["value"]["accounts"], 4);
     let value = |local: &str, attribute: &str| bench.account_value(local, attribute).unwrap().unwrap();
-    for (local, store) in [("bob", "store2"), ("cem", "store1"), ("dan", "store1"), ("eva", "store1")] {
+    for (local, store) in [("bert", "store2"), ("cora", "store1"), ("dirk", "store1"), ("edna", "store1")] {
         assert_eq!(value(local, "zimbraMailHost"), format!("{store}.lab.test"));
         assert_eq!(value(local, "zimbraAccountStatus"), "active");
     }

@@ -228,7 +228,7 @@ fn a_batch_does_what_its_plan_says() {
 fn an_audit_has_no_effects_even_when_it_is_real() {
     let bench = Bench::take();
     bench.small("dan", 447, &[]);
-    let words = ["audit", "--store", "store1.lab.test", "--dest", "store2.lab.test"];
+    let words = ["audit", "--email", "dan@lab.test", "--dest", "store2.lab.test"];
     let planned = plan(&bench, THIRD, &words);
     assert!(planned.is_empty(), "{planned:#?}");
     let before = bench.fingerprint().unwrap();
