@@ -40,24 +40,17 @@ impl Host {
     }
 }
 
-fn nothing(run: &str) -> String {
-    format!("run {run}: gave no mailbox a new home: there is nothing to reverse")
-}
-
 /// Fails with [`Kind::Refused`] for a run that cannot be taken back, whatever the stores say.
 fn refuse(record: &Record) -> Result<()> {
     let Record { run, state, switched, reversed_by, .. } = record;
     let (message, hint) = match (reversed_by, state, switched) {
         (Some(by), ..) => (format!("run {run}: was reversed already, by run {by}"), format!("zlm show {by}")),
         (None, State::Done, Switched::Yes) => return Ok(()),
-        (None, State::Done, _) => (nothing(run), format!("zlm show {run}")),
-        // One that was about no account, such as an audit that found problems.
-        (None, State::RolledBack, _) if record.subject.is_none() => (nothing(run), format!("zlm show {run}")),
+        (None, State::Done | State::RolledBack, _) => {
+            (format!("run {run}: gave no mailbox a new home: there is nothing to reverse"), format!("zlm show {run}"))
+        }
         (None, State::TakenOver, _) => {
             (format!("run {run}: was taken over, and ended in another host's journal"), format!("zlm show {run}"))
-        }
-        (None, State::RolledBack, _) => {
-            (format!("run {run}: was undone already: the mailbox is where it was"), format!("zlm show {run}"))
         }
         (None, State::Running | State::Unfinished, Switched::Yes | Switched::Maybe) => {
             (format!("run {run}: has switched and not ended"), format!("zlm resume {run}"))

@@ -58,6 +58,8 @@ fn both_die_while_frozen() {
 /// Moves with the next request of a name going wrong once, from a line of the script on.
 fn with_fault(line: &str, store: &str, fault: &str) -> (Mailbox, Ended) {
     let site = site();
+    // What a request that nobody answered may still do is waited for.
+    site.configure("store1", "[limits]\nrequest_life = 5\n");
     let mailbox = site.mailbox();
     let mut zlm = site.start_paused_move(&mailbox, line);
     zlm.wait_for("paused");
