@@ -75,10 +75,10 @@ fn a_wrong_list_is_refused_whole() {
 #[test]
 fn what_can_be_known_is_known_before_the_first_move() {
     let bench = Bench::take();
-    bench.small("xia", 435, &[("zimbraMailAlias", "xia.alias@lab.test")]);
+    bench.small("xeno", 435, &[("zimbraMailAlias", "xeno.alias@lab.test")]);
     bench.small("yve", 436, &[]);
-    let text = "email,dest,note\nxia@lab.test,store2.lab.test,\nyve@lab.test,store9.lab.test,\nxia.alias@lab.test,store2.lab.test,\n\
-                zoe/x@lab.test,store2.lab.test,\n\"abe@lab.test,store2.lab.test,\nyan2@lab.test,store2.lab.test,gold\nxia@lab.test,,\n";
+    let text = "email,dest,note\nxeno@lab.test,store2.lab.test,\nyve@lab.test,store9.lab.test,\nxeno.alias@lab.test,store2.lab.test,\n\
+                zoe/x@lab.test,store2.lab.test,\n\"abe@lab.test,store2.lab.test,\nyan2@lab.test,store2.lab.test,gold\nxeno@lab.test,,\n";
     let path = list(&bench, "faults.csv", text);
     let before = bench.fingerprint().unwrap();
     let words = ["run", "batch", "--list", &path, "-s", "--dest", "store2.lab.test"];
@@ -88,11 +88,11 @@ fn what_can_be_known_is_known_before_the_first_move() {
         for told in [
             "6 lines are wrong, and nothing was begun",
             "line 3: --dest: server store9.lab.test: the directory knows no such server",
-            "line 4: xia.alias@lab.test is the account of xia@lab.test in line 2",
+            "line 4: xeno.alias@lab.test is the account of xeno@lab.test in line 2",
             "line 5: zoe/x@lab.test: no log can be named after it",
             "line 6: a quote is opened, and not closed in its line",
             "line 7: --note: no such option of this script",
-            "line 8: xia@lab.test is in line 2 already",
+            "line 8: xeno@lab.test is in line 2 already",
         ] {
             assert!(ended.stderr.contains(told), "no {told:?}: {}", ended.told());
         }
