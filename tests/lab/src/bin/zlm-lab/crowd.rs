@@ -142,11 +142,7 @@ impl Round {
             mover.before = Some(lab.before(id, mover.from, mover.to, &others)?);
         }
         lab.install_settings()?;
-        let Self { throttle, connections, .. } = self;
-        lab.add_settings(
-            "ops1",
-            &format!("[throttle]\nrows_per_second = {throttle}\n[limits]\nconnections = {connections}\n"),
-        )?;
+        self.settle(lab)?;
         let zlm = Operator::new(lab, program);
         let lists = self.lists(&movers);
         let mut batches = Vec::new();
@@ -168,6 +164,16 @@ impl Round {
             ensure!(is_fine, "{}", ended.told());
         }
         movers.iter().try_for_each(|mover| mover.judge(lab))
+    }
+
+    /// Writes how fast copies are, and how many connections they have.
+    fn settle(&self, lab: &Lab) -> Result<()> {
+        let Self { throttle, connections, .. } = self;
+        lab.add_settings("ops1", &format!("[throttle]\nrows_per_second = {throttle}\n"))?;
+        let path = lab.host("ops1")?.zimbra_path("conf/zlm.toml");
+        let (text, limits) = (std::fs::read_to_string(&path)?, "[limits]\n");
+        ensure!(text.contains(limits), "{}: has no limits", path.display());
+        Ok(std::fs::write(&path, text.replacen(limits, &format!("{limits}connections = {connections}\n"), 1))?)
     }
 
     fn movers(&self, lab: &Lab, place: usize) -> Result<Vec<Mover>> {
