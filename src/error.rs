@@ -52,6 +52,18 @@ impl Kind {
         serde_json::from_value(serde_json::Value::String(word.to_owned())).unwrap_or(Kind::Script)
     }
 
+    /// The exit status of a program that fails with it and has begun nothing.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Usage | Kind::Config => 2,
+            Kind::Refused => 3,
+            Kind::Held => 5,
+            Kind::Partial => 6,
+            Kind::Cancelled => 130,
+            _ => 1,
+        }
+    }
+
     /// The word scripts compare `e.kind` with.
     pub fn word(self) -> &'static str {
         match self {

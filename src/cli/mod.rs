@@ -101,13 +101,7 @@ pub fn main() -> u8 {
         Ok(status) => status,
         Err(error) => {
             console::print_error(&error);
-            match error.kind() {
-                Kind::Usage | Kind::Config => 2,
-                Kind::Refused => 3,
-                Kind::Held => 5,
-                Kind::Cancelled => 130,
-                _ => 1,
-            }
+            error.kind().exit_code()
         }
     }
 }

@@ -125,12 +125,8 @@ impl Outcome {
         // A refusal that comes late is a failure like any other: something had been begun.
         let begun = !failure.undone.is_empty();
         match failure.error.kind() {
-            Kind::Usage | Kind::Config if !begun => 2,
-            Kind::Refused if !begun => 3,
-            Kind::Held => 5,
-            Kind::Partial => 6,
-            Kind::Cancelled => 130,
-            _ => 1,
+            Kind::Usage | Kind::Config | Kind::Refused if begun => 1,
+            kind => kind.exit_code(),
         }
     }
 

@@ -17,7 +17,7 @@ mod undo;
 pub use part::PART;
 pub use rebuild::Rebuilt;
 pub use run::{Arrival, RunJournal};
-pub use sent::{SENT, Sent};
+pub use sent::Sent;
 pub use undo::Undo;
 
 use std::collections::BTreeMap;
@@ -87,6 +87,9 @@ pub enum Switched {
     /// The switch was begun, and nobody knows what came of it.
     Maybe,
 }
+
+/// The name of what stands for a request among operations; no script does it.
+const SENT: &str = "request";
 
 /// The number of [`Switched::Maybe`] in journals of before requests were written down.
 const MAYBE_OF_OLD: i64 = 2;

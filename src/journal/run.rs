@@ -8,9 +8,8 @@ use rusqlite::params;
 use serde_json::Value;
 
 use super::rebuild::REBUILT;
-use super::sent::SENT;
 use super::undo::Undo;
-use super::{Journal, MAYBE_OF_OLD, State, Switched, now};
+use super::{Journal, MAYBE_OF_OLD, SENT, State, Switched, now};
 use crate::error::{Context, Error, Kind, Result};
 
 /// What an operation finds when it comes to the gate.

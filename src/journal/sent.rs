@@ -7,12 +7,9 @@ use rusqlite::params;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::now;
 use super::run::RunJournal;
+use super::{SENT, now};
 use crate::error::{Context, Kind, Result};
-
-/// The name of what stands for a request among operations; no script does it.
-pub const SENT: &str = "request";
 
 /// A request that was sent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -136,14 +136,8 @@ fn ended(entry: &Entry, result: Result<Value>) -> Entered {
         Err(error) if error.kind() == Kind::Cancelled => return waiting(entry),
         Err(error) => error,
     };
-    let code = match error.kind() {
-        Kind::Usage | Kind::Config => 2,
-        Kind::Refused => 3,
-        Kind::Held => 5,
-        _ => 1,
-    };
     let summary = json!({
-        "ok": false, "code": code, "kind": error.kind().word(), "message": error.to_string(), "hint": error.advice(),
+        "ok": false, "code": error.kind().exit_code(), "kind": error.kind().word(), "message": error.to_string(), "hint": error.advice(),
         "switched": false, "frozen_s": 0.0, "seconds": 0.0, "undone": [], "not_undone": [],
         "state": null, "next": null, "value": null, "run": null, "at": null,
     });
